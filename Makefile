@@ -1,0 +1,74 @@
+# Everything is made in .venv, .venvs, build and dist; nothing but Python 3 and make need be there.
+
+PYTHON  ?= python3
+#: Of `make test-all`: the versions to run on, such as "3.9 3.13"; all if empty.
+PYTHONS ?=
+VENV    ?= .venv
+EXTRAS  ?= test,lint,demo
+
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install -qq --use-pep517
+# Names what the environment was made with, so that another choice makes it anew.
+READY := $(VENV)/ready-$(subst /,_,$(PYTHON))-$(EXTRAS)
+
+# The package as a container has it: built, not linked to; with what it needs to run and nothing else.
+BENCH := .venvs/benchmark
+PACKAGE := setup.cfg pyproject.toml $(shell find sagemaker_framework -name '*.py')
+
+.PHONY: help
+help:
+	@echo 'make test       run the tests with $$PYTHON (python3)'
+	@echo 'make test-all   run them on each Python that is installed, or on $$PYTHONS'
+	@echo 'make lint       check style, format and types'
+	@echo 'make demo       train a real model through the real train command'
+	@echo 'make benchmark  measure, and check the limits that the project promises'
+	@echo 'make clean      remove everything that make has made'
+
+.PHONY: test
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-all
+test-all:
+	@$(PYTHON) tests/every_python.py $(PYTHONS)
+
+.PHONY: lint
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: demo
+demo: $(READY)
+	$(BIN)/python examples/digits/demo.py
+
+.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay
+benchmark: benchmark-size benchmark-launch benchmark-relay
+
+benchmark-size: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/install_size.py --max-mb 45 --max-distributions 11 dist/*.whl
+
+benchmark-launch: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/launch_overhead.py --max-ratio 6 --max-mib 25
+
+benchmark-relay: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/log_relay.py --min-ratio 0.7
+
+.PHONY: clean
+clean:
+	rm -rf .venv .venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Each is touched last: what broke off half-way is made again.
+
+$(READY): setup.cfg
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python $(PIP) --config-settings editable_mode=compat --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(BENCH)/ready: $(PACKAGE)
+	rm -rf build dist
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check wheel -qq --no-deps --wheel-dir dist .
+	$(BENCH)/bin/python $(PIP) dist/*.whl
+	@touch $@

@@ -1,0 +1,53 @@
+"""The SDK for authors of Amazon SageMaker training containers.
+
+Importing it does nothing; each name is loaded when it is first used.
+"""
+
+TYPE_CHECKING = False  # Importing typing would take longer than the rest of this file.
+if TYPE_CHECKING:
+    from sagemaker_framework import entry_point as entry_point
+    from sagemaker_framework import errors as errors
+    from sagemaker_framework import trainer as trainer
+    from sagemaker_framework.entry_point import EntryPoint as EntryPoint
+    from sagemaker_framework.entry_point import PythonEntryPoint as PythonEntryPoint
+    from sagemaker_framework.entry_point import ShellEntryPoint as ShellEntryPoint
+    from sagemaker_framework.environment import TrainingEnv as TrainingEnv
+    from sagemaker_framework.environment import training_env as training_env
+    from sagemaker_framework.errors import FrameworkError as FrameworkError
+    from sagemaker_framework.strategies.base import DistributionStrategy as DistributionStrategy
+    from sagemaker_framework.strategies.single_process import SingleProcessStrategy as SingleProcessStrategy
+    from sagemaker_framework.trainer import Trainer as Trainer
+
+#: The module of each public name; None where the name is a module itself.
+_HOMES = {
+    "DistributionStrategy": "strategies.base",
+    "EntryPoint": "entry_point",
+    "FrameworkError": "errors",
+    "PythonEntryPoint": "entry_point",
+    "ShellEntryPoint": "entry_point",
+    "SingleProcessStrategy": "strategies.single_process",
+    "Trainer": "trainer",
+    "TrainingEnv": "environment",
+    "training_env": "environment",
+    "entry_point": None,
+    "errors": None,
+    "trainer": None,
+}
+
+__all__ = sorted(_HOMES)
+
+if not TYPE_CHECKING:  # Hidden from type checkers, which would take any name for one of ours.
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        home = _HOMES[name]
+        if home is None:
+            return import_module(f"{__name__}.{name}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

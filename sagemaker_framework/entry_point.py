@@ -1,0 +1,305 @@
+"""What to run: the user's program, of whatever kind it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+
+from sagemaker_framework import log, paths
+from sagemaker_framework.errors import EntryPointError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sagemaker_framework.process import Ended
+
+    #: Runs a process to its end, supervised: `run(name, argv, env=..., cwd=...)`.
+    Run = Callable[..., Ended]
+
+
+class EntryPoint(ABC):
+    """The user's program, once its code is in the code folder.
+
+    Must be overridden:
+
+    - `command(args)`: the argument list that runs the program
+
+    May be overridden, in the order they are called:
+
+    - `install(run, region)`: bring in what the program requires
+    - `env_vars()`: variables that the program needs because of the kind it is of
+
+    Args:
+        name: the program's name, relative to the code folder, such as `train.py`.
+        code_dir: the code folder.
+
+    Attributes:
+        interpreter: the Python that requirements are installed for, and that runs Python
+            programs; the one that runs this framework, unless a subclass says otherwise.
+        signals_group: whether a request to stop goes to all processes of the program's group
+            at once, because the program itself does not pass it on.
+    """
+
+    interpreter: str = sys.executable
+    signals_group: bool = False
+
+    def __init__(self, name: str, code_dir: str) -> None:
+        self.name = name
+        self.code_dir = code_dir
+
+    @abstractmethod
+    def command(self, args: Sequence[str]) -> list[str]:
+        """The argument list that runs the program once, from within the code folder.
+
+        Called once, by the strategy, when code and requirements are in place.
+
+        Raises:
+            EntryPointError: the program is not there, or cannot be run.
+        """
+
+    def install(self, run: Run, region: str | None = None) -> None:
+        """Install requirements.txt and the project (pyproject.toml, setup.py) that the code folder holds.
+
+        Called once, by the Trainer, when the code is in place and before any server starts. An image
+        that must not change overrides it with nothing.
+
+        Args:
+            run: starts a process and waits for its end, supervised.
+            region: the AWS region of the job.
+
+        Raises:
+            InstallError: with the installer's own words.
+        """
+        # Looked at here too, so that a job with nothing to install does not even import the installer.
+        if any(os.path.exists(self._path(file)) for file in ("requirements.txt", "pyproject.toml", "setup.py")):
+            from sagemaker_framework import requirements
+
+            requirements.install(self.code_dir, self.interpreter, run, region=region)
+
+    def env_vars(self) -> dict[str, str]:
+        """Variables for the program: the code folder on Python's path, and nothing held back in Python's buffers.
+
+        Called once, by the Trainer, before the program starts.
+        """
+        return {
+            "PYTHONPATH": os.pathsep.join(filter(None, [*self._import_folders(), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),
+        }
+
+    def _import_folders(self) -> list[str]:
+        return [self.code_dir]
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.code_dir, name)
+
+    def _missing(self) -> EntryPointError:
+        try:
+            there = sorted(os.listdir(self.code_dir))
+        except OSError:
+            what = "is no folder"
+        else:
+            what = "holds " + (", ".join(there[:10]) or "nothing") + (", ..." if len(there) > 10 else "")
+        return EntryPointError(
+            f"the entry point {self.name!r} is not in {self.code_dir}, which {what}: "
+            "set sagemaker_program (entry_point in the SageMaker SDK) to a file of your source"
+        )
+
+
+class PythonEntryPoint(EntryPoint):
+    """A Python script, module or package.
+
+    - `train.py` runs as `python train.py`;
+    - `pkg/sub/main.py` runs as `python -m pkg.sub.main` where its folder is a package (has an
+      `__init__.py`), so that its relative imports work, and as a script where it is not;
+    - `-m pkg.mod`, and a name without `.py`, run as `python -m`;
+    - a folder runs as `python -m folder`, or, where it holds a project, as the package in it that has a `__main__.py`.
+    """
+
+    def command(self, args: Sequence[str]) -> list[str]:
+        return [self.interpreter, *self._program(), *args]
+
+    def _program(self) -> list[str]:
+        if self.name.startswith("-m"):
+            module = self.name[2:].strip()
+            if not _is_module(module):
+                raise EntryPointError(f"the entry point {self.name!r} names no module: '-m pkg.mod' would")
+            return ["-m", module]
+        if os.path.isdir(self._path(self.name)):
+            return self._folder()
+        module = _module_name(self.name)
+        if os.path.isfile(self._path(self.name)):
+            if module and self._is_package(os.path.dirname(self.name)):
+                return ["-m", module]
+            return [self.name if not self.name.startswith("-") else f"./{self.name}"]
+        if module and self._may_be_installed(module):
+            return ["-m", module]
+        raise self._missing()
+
+    def _is_package(self, folder: str) -> bool:
+        while folder:
+            if not os.path.isfile(self._path(f"{folder}/__init__.py")):
+                return False
+            folder = os.path.dirname(folder)
+        return "/" in self.name
+
+    def _may_be_installed(self, module: str) -> bool:
+        from sagemaker_framework import requirements
+
+        top = self._path(module.replace(".", "/"))
+        return os.path.isfile(f"{top}.py") or os.path.isdir(top) or requirements.is_project(self.code_dir)
+
+    def _folder(self) -> list[str]:
+        folder = os.path.normpath(self.name)
+        if os.path.isfile(self._path(f"{folder}/__main__.py")):
+            return ["-m", folder.replace("/", ".")] if self._is_package(folder) else [folder]
+        packages = [
+            name
+            for parent in (folder, f"{folder}/src")
+            if os.path.isdir(self._path(parent))
+            for name in sorted(os.listdir(self._path(parent)))
+            if os.path.isfile(self._path(f"{parent}/{name}/__main__.py"))
+        ]
+        if len(packages) != 1:
+            found = "no package" if not packages else f"more than one package ({', '.join(packages)})"
+            raise EntryPointError(f"the entry point {self.name!r} is a folder that holds {found} with a __main__.py")
+        return ["-m", packages[0]]
+
+    def _import_folders(self) -> list[str]:
+        # A module of a package finds its neighbours without the package's name too, as a script does.
+        beside = os.path.dirname(self._path(self.name))
+        folders = super()._import_folders()
+        return folders if beside in folders or self.name.startswith("-m") else [*folders, beside]
+
+    def install(self, run: Run, region: str | None = None) -> None:
+        super().install(run, region)
+        if os.path.isdir(self._path(self.name)) and os.path.normpath(self.name) != ".":
+            from sagemaker_framework import requirements
+
+            requirements.install(self._path(self.name), self.interpreter, run, region=region)
+
+
+class ShellEntryPoint(EntryPoint):
+    """A shell script, or any other program: run by its first line (`#!`), by /bin/sh where it has none."""
+
+    signals_group = True
+
+    def command(self, args: Sequence[str]) -> list[str]:
+        path = self._path(self.name)
+        if not os.path.isfile(path):
+            raise self._missing()
+        with open(path, "rb") as file:
+            start = file.read(1024)
+        program = f"./{self.name}"
+        if start.startswith(b"\x7fELF"):
+            if not os.access(path, os.X_OK):
+                os.chmod(path, os.stat(path).st_mode | 0o100)
+            return [program, *args]
+        if b"\0" in start and not start.startswith(b"#!"):
+            raise EntryPointError(f"the entry point {self.name!r} is neither a script nor a program for this machine")
+        first = start.split(b"\n", 1)[0]
+        if first.endswith(b"\r"):
+            raise EntryPointError(
+                f"the entry point {self.name!r} has Windows line endings, which no shell reads: "
+                "save it with Unix ones (dos2unix does)"
+            )
+        # Interpreters are called by us, not by the kernel: archives lose execute permissions.
+        by = first[2:].decode("utf-8", "surrogateescape").strip().split(None, 1) if first.startswith(b"#!") else []
+        return [*(by or ["/bin/sh"]), program, *args]
+
+
+def choose(name: str | None, code_dir: str) -> EntryPoint:
+    """The entry point called `name`, of the kind that it looks to be; its code is in `code_dir` already.
+
+    Raises:
+        EntryPointError: there is no name, or it leads out of the code folder.
+    """
+    if not name:
+        raise EntryPointError(
+            "no entry point is named: set the hyperparameter sagemaker_program, or SAGEMAKER_PROGRAM in the image, "
+            "to the name of the program"
+        )
+    if os.path.isabs(name) or ".." in name.split("/"):
+        raise EntryPointError(f"the entry point {name!r} is outside of the code folder {code_dir}")
+    path = os.path.join(code_dir, name)
+    if name.endswith(".py") or name.startswith("-m") or os.path.isdir(path):
+        return PythonEntryPoint(name, code_dir)
+    if os.path.isfile(path) or name.endswith(".sh") or not _module_name(name):
+        return ShellEntryPoint(name, code_dir)
+    return PythonEntryPoint(name, code_dir)
+
+
+def run(
+    uri: str,
+    user_entry_point: str | Sequence[str],
+    args: Sequence[str] | Mapping[str, str] | None = None,
+    env_vars: Mapping[str, str] | None = None,
+) -> None:
+    """Fetch, prepare and run a program; return when it has ended well.
+
+    As the AWS document has it, `run(uri, user_entry_point, args, env_vars)`; also
+    without the uri, `run(user_entry_point, args, env_vars)`, for code that is in the code folder.
+
+    Args:
+        uri: where the code is: an S3 URI, a local folder, a local archive.
+        user_entry_point: the program's name, such as `train.py`.
+        args: its arguments.
+        env_vars: its variables, besides those of this process.
+
+    Raises:
+        FrameworkError: of the kind that says what failed; `ProgramError` when the program itself did.
+    """
+    where = paths.current()
+    if not isinstance(user_entry_point, str):
+        uri, user_entry_point, args, env_vars = where.code, uri, user_entry_point, args  # type: ignore[assignment]
+    from sagemaker_framework.supervisor import Supervisor, grace_seconds
+
+    with Supervisor(grace_seconds()) as supervisor:
+        region = os.environ.get("AWS_REGION")
+        fetch(uri, where.code, region)
+        program = choose(user_entry_point, where.code)
+        program.install(supervisor.run, region)
+        argv = program.command([str(arg) for arg in args or ()])
+        ended = supervise(supervisor.run, program, argv, program.env_vars(), env_vars or {})
+        if ended.exit_code:
+            raise ended.error()
+
+
+def fetch(uri: str, code_dir: str, region: str | None) -> None:
+    """Bring the user's code into the code folder, unless it is there already.
+
+    Args:
+        uri: an S3 URI, a local folder or archive; the code folder itself where there is nothing to fetch.
+        code_dir: the code folder.
+        region: the AWS region of the job.
+
+    Raises:
+        SourceError: the code cannot be had.
+    """
+    if os.path.realpath(uri) != os.path.realpath(code_dir):
+        from sagemaker_framework import source
+
+        source.fetch(uri, code_dir, region=region)
+
+
+def supervise(run: Run, program: EntryPoint, argv: list[str], *env_vars: Mapping[str, str]) -> Ended:
+    """Run a program's argument list from within the code folder; say so in the log.
+
+    Its variables are those of this process and `env_vars`, of which later ones win.
+    """
+    env = dict(os.environ)
+    for each in env_vars:
+        env.update(each)
+    log.info(f"running {program.name} in {program.code_dir}: {log.redact.command(argv)}")
+    return run(program.name, argv, env=env, cwd=program.code_dir, signals_group=program.signals_group)
+
+
+def _module_name(name: str) -> str:
+    """The dotted name of the module in the file called `name`; empty where there can be none."""
+    dotted = os.path.normpath(name[:-3] if name.endswith(".py") else name).replace("/", ".")
+    return dotted if _is_module(dotted) else ""
+
+
+def _is_module(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))

@@ -1,0 +1,94 @@
+"""Finds, in the end of what a program wrote to stderr, what its owner has to read."""
+
+from __future__ import annotations
+
+_TRACEBACK = "Traceback (most recent call last):"
+_IGNORED = ("Exception ignored in", "Exception ignored on", "Exception ignored while")
+_CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
+_MOST_LINES = 40
+
+
+def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
+    """What went wrong, in one line, and the lines that show it.
+
+    The last traceback that the interpreter did not ignore; where there is none, the last lines.
+
+    Args:
+        tail: the end of the program's stderr.
+
+    Returns:
+        Such as `("ValueError: no such layer", "Traceback (most recent call last):\\n ...")`;
+        two empty texts where nothing was written.
+    """
+    lines = [_last_overprint(line) for line in tail.decode("utf-8", "replace").split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    traceback = _last_traceback(lines)
+    if traceback:
+        return _exception_line(traceback), "\n".join(traceback)
+    lines = lines[-_MOST_LINES:]
+    return (lines[-1].strip() if lines else ""), "\n".join(lines)
+
+
+def _last_overprint(line: str) -> str:
+    # A progress bar writes one "line" over and over, with carriage returns.
+    return line.rstrip("\r").rsplit("\r", 1)[-1]
+
+
+def _last_traceback(lines: list[str]) -> list[str]:
+    """The last traceback with the exceptions that led to it, up to the end of the exception's message."""
+    for start in range(len(lines) - 1, -1, -1):
+        if _TRACEBACK not in lines[start] or (start and lines[start - 1].lstrip().startswith(_IGNORED)):
+            continue
+        tag = lines[start][: lines[start].index(_TRACEBACK)]
+        if tag.lstrip().startswith("+"):  # An exception group draws its tree around the tracebacks.
+            tag = ""
+        # Several processes may write at once, each line with the tag of its process: follow this one.
+        block = [line[len(tag) :] for line in lines[start:] if line.startswith(tag)]
+        end = next((at for at in range(1, len(block)) if not block[at].startswith((" ", "\t"))), None)
+        if end is None and not tag and "+ Exception Group" in block[0]:
+            return block
+        if end is not None:  # Else the exception itself has been cut off.
+            last = end
+            while last + 1 < len(block) and last - end < _MOST_LINES and _goes_on(block[last + 1]):
+                last += 1
+            return [*_led_to_it(lines[:start]), *block[: last + 1]]
+    return []
+
+
+def _goes_on(line: str) -> bool:
+    # A message of several lines ends at an empty one, or at what is plainly something else.
+    return bool(line.strip()) and _TRACEBACK not in line and not line.lstrip().startswith(_IGNORED)
+
+
+def _led_to_it(before: list[str]) -> list[str]:
+    """The chained exceptions that stand before a traceback."""
+    at = len(before)
+    while at >= 2 and before[at - 2].startswith(_CHAINED):
+        at -= 2
+        while at and _TRACEBACK not in before[at]:
+            at -= 1
+    return before[at:]
+
+
+def _exception_line(traceback: list[str]) -> str:
+    starts = [at for at, line in enumerate(traceback) if _TRACEBACK in line]
+    for line in traceback[starts[-1] + 1 if starts else 0 :]:
+        if line.strip() and not line.startswith((" ", "\t")):
+            return line.strip()
+    return next((line.strip(" |+") for line in traceback[1:] if "Group" in line and "File" not in line), "")
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text` in at most `limit` characters: its first line, and as many of its last lines as fit."""
+    if len(text) <= limit:
+        return text
+    head, _, rest = text.partition("\n")
+    mark = "\n...\n"
+    room = limit - len(head) - len(mark)
+    if room <= 0 or not rest:
+        return text[: limit - 3] + "..."
+    kept = rest[-room:]
+    if len(rest) > room and "\n" in kept:
+        kept = kept.split("\n", 1)[1]  # No half line at the start.
+    return head + mark + kept

@@ -1,0 +1,101 @@
+"""One line on stderr for each event of the job.
+
+Not `logging`: importing that takes longer than everything else that the launcher
+does before the program starts (benchmarks/launch_overhead.py). Authors use
+`logging` in their hooks as they please.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from sagemaker_framework.redaction import Redactor
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+_NAMES = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARNING", ERROR: "ERROR", CRITICAL: "CRITICAL"}
+
+_PATIENCE = 5000  # milliseconds
+_AT_ONCE = 4096  # bytes; what a pipe takes without blocking once poll() calls it ready
+
+#: What no line may show. Hide a value here as soon as it is known to be secret.
+redact = Redactor()
+
+_level = INFO
+
+
+def parse_level(value: object) -> int:
+    """A log level from a number or a name, as `sagemaker_container_log_level` has it.
+
+    Args:
+        value: such as 20, "20", "INFO" or "info".
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    text = str(value).strip().upper()
+    if text.isdecimal():
+        return int(text)
+    names = {name: level for level, name in _NAMES.items()}
+    names.update(NOTSET=0, WARN=WARNING, FATAL=CRITICAL)
+    if text not in names:
+        raise ValueError(f"{value!r} is no log level: use a number, or one of {', '.join(_NAMES.values())}")
+    return names[text]
+
+
+def set_level(level: int) -> None:
+    """Write nothing below `level` from now on."""
+    global _level
+    _level = level
+
+
+def debug(message: str) -> None:
+    """Say what only someone who looks for a fault wants to know."""
+    _write(DEBUG, message)
+
+
+def info(message: str) -> None:
+    """Say what the job does."""
+    _write(INFO, message)
+
+
+def warning(message: str) -> None:
+    """Say what is probably not as the job's owner wants it."""
+    _write(WARNING, message)
+
+
+def error(message: str) -> None:
+    """Say why the job fails."""
+    _write(ERROR, message)
+
+
+def _write(level: int, message: str) -> None:
+    if level < _level:
+        return
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    line = "\\n".join(redact(message).splitlines())
+    text = f"{stamp},{int(now * 1000) % 1000:03d} sagemaker-framework {_NAMES.get(level, level):<8} {line}\n"
+    try:
+        _deliver(text)
+    except (OSError, ValueError, AttributeError):
+        pass  # There is no stderr, or nobody reads it; the job goes on.
+
+
+def _deliver(text: str) -> None:
+    try:
+        target = sys.stderr.fileno()
+    except (OSError, ValueError):  # Replaced by something that is no file.
+        sys.stderr.write(text)
+        return
+    import select
+
+    # A reader that stalls must not keep the job from ending: after a while the line is lost.
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    data = text.encode("utf-8", "backslashreplace")
+    while data and poll.poll(_PATIENCE):
+        data = data[os.write(target, data[:_AT_ONCE]) :]

@@ -1,0 +1,186 @@
+"""One process: how it is started, what it wrote, how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from sagemaker_framework import excerpts, hardware, log
+from sagemaker_framework.errors import EntryPointError, ProgramError
+from sagemaker_framework.relay import Relay, same_stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        name: what the process is called in messages.
+        returncode: its exit code; -n when signal n killed it.
+        tail: the last 64 KiB that it wrote to stderr.
+        stopped_by: the signal by which the job was asked to stop before the process ended, or None.
+        out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
+        needed_by: what was still running, and needed this process, when it ended; empty where nothing did.
+    """
+
+    def __init__(
+        self, name: str, returncode: int, tail: bytes, stopped_by: int | None, out_of_memory: bool, needed_by: str = ""
+    ) -> None:
+        self.name = name
+        self.returncode = returncode
+        self.tail = tail
+        self.stopped_by = stopped_by
+        self.out_of_memory = out_of_memory
+        self.needed_by = needed_by
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code as a shell has it: 128 + n when signal n killed the process; never 0 for one that was needed."""
+        if self.returncode < 0:
+            return 128 - self.returncode
+        return self.returncode or int(bool(self.needed_by))
+
+    def how(self) -> str:
+        """How it ended, in words."""
+        meanwhile = f" while {self.needed_by} was running" if self.needed_by else ""
+        if self.returncode >= 0:
+            return f"{self.name} exited with code {self.returncode}{meanwhile}"
+        return f"{self.name} was killed by signal {-self.returncode} ({signal_name(-self.returncode)}){meanwhile}"
+
+    def error(self) -> ProgramError:
+        """The failure that this is, with the cause that the process itself gave."""
+        cause, excerpt = excerpts.cause_and_excerpt(self.tail)
+        parts = [self.how()]
+        if self.stopped_by is not None:
+            parts.insert(0, f"the job was stopped by {signal_name(self.stopped_by)}")
+        elif self.out_of_memory:
+            parts.append(
+                f"this container ran out of memory ({_mib(hardware.count_memory())}): "
+                "use an instance with more, or a smaller batch or model"
+            )
+        elif self.exit_code == 128 + signal.SIGKILL:
+            parts.append("nobody in this container sent that, so it has probably run out of memory")
+        if cause:
+            parts.append(cause)
+        return ProgramError(": ".join(parts), self.exit_code, excerpt)
+
+
+class Process:
+    """A process that the supervisor has started.
+
+    Attributes:
+        name: what it is called in messages.
+        pid: its process ID, and that of its group.
+        returncode: None while it runs; then its exit code, or -n when signal n killed it.
+    """
+
+    def __init__(self, name: str, pid: int, relay: Relay, signals_group: bool) -> None:
+        self.name = name
+        self.pid = pid
+        self.returncode: int | None = None
+        self.relay = relay
+        self.signals_group = signals_group
+
+    def ask(self, signum: int) -> None:
+        """Send a signal as a request: to the process alone, which knows best what to do with its helpers.
+
+        Only a process that passes no signal on, such as a shell, shares it with its whole group (`signals_group`).
+        """
+        self.signal(signum, group=self.signals_group)
+
+    def signal(self, signum: int, *, group: bool = False) -> bool:
+        """Send a signal to the process, or to its whole group.  Whether there was anyone to get it."""
+        try:
+            if group:
+                os.killpg(self.pid, signum)
+            elif self.returncode is None:
+                os.kill(self.pid, signum)
+            else:
+                return False
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def start(name: str, argv: list[str], env: dict[str, str], cwd: str | None, signals_group: bool) -> Process:
+    """Start a process, in a session and process group of its own.
+
+    Its stdout is ours; its stderr comes to ours through a relay, which remembers the end of it.
+
+    Args:
+        name: what to call it in messages.
+        argv: the program and its arguments, passed as they are; no shell.
+        env: all of its environment variables.
+        cwd: the folder to start it in; this process's own when None.
+        signals_group: see `Process.ask`.
+
+    Raises:
+        EntryPointError: it cannot be started.
+    """
+    reading, writing = os.pipe()
+    streams = [(os.POSIX_SPAWN_DUP2, writing, 2)]
+    if same_stream(1, 2):
+        # One stream for both, so that what the program writes stays in order.
+        streams.append((os.POSIX_SPAWN_DUP2, writing, 1))
+    try:
+        pid = _in_folder(
+            cwd,
+            lambda: os.posix_spawnp(
+                argv[0],
+                argv,
+                env,
+                file_actions=streams,
+                setsid=True,
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these; programs expect not to.
+            ),
+        )
+    except (OSError, ValueError) as error:
+        os.close(reading)
+        raise EntryPointError(f"{name} cannot be started: {_start_problem(error, argv)}") from error
+    finally:
+        os.close(writing)
+    log.debug(f"{name} has process ID {pid}")
+    return Process(name, pid, Relay(reading, 2), signals_group)
+
+
+def _in_folder(folder: str | None, start: Callable[[], int]) -> int:
+    """Call `start` from within `folder`: posix_spawn, unlike fork, takes no folder."""
+    if folder is None:
+        return start()
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(folder)
+        try:
+            return start()
+        finally:
+            os.fchdir(here)
+    finally:
+        os.close(here)
+
+
+def _start_problem(error: OSError | ValueError, argv: list[str]) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno == errno.E2BIG:
+        return "its arguments are longer than the kernel allows"
+    if error.errno == errno.ENOENT:
+        return f"{argv[0]} is not there, or the interpreter that its first line names is not"
+    if error.errno == errno.ENOEXEC:
+        return f"{argv[0]} is no program for this machine"
+    return f"{argv[0]}: {error.strerror}"
+
+
+def signal_name(signum: int) -> str:
+    """Such as `SIGTERM`."""
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"
+
+
+def _mib(size: int) -> str:
+    return f"{size // 2**20} MiB"

@@ -1,0 +1,129 @@
+"""Keeps secrets out of what we write: by the name of a value, and by the value itself."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MASK = "******"
+
+#: Parts of a name that mark its value as secret, each a whole word of the name:
+#: `db_password`, `githubToken` and `AWS_SECRET_ACCESS_KEY` do, `tokenizer` and `monkey` do not.
+_SECRET_WORDS = frozenset(
+    [
+        "secret",
+        "secrets",
+        "password",
+        "passwords",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "token",
+        "credential",
+        "credentials",
+        "creds",
+        "auth",
+        "apikey",
+    ]
+)
+_SECRET_PAIRS = frozenset(
+    {("api", "key"), ("access", "key"), ("private", "key"), ("account", "key"), ("signing", "key")}
+)
+
+#: The shell's working folders, where "pwd" is no password.
+_NOT_SECRET = frozenset({"PWD", "OLDPWD"})
+
+#: Shorter values are hidden where their name is known, but not looked for in free
+#: text: masking every "1" or "yes" would make it unreadable.
+_SHORTEST_IN_TEXT = 4
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the value that goes by `name` (a hyperparameter, a variable, an option) is to be hidden."""
+    if name in _NOT_SECRET:
+        return False
+    words = _words(name)
+    if not _SECRET_WORDS.isdisjoint(words):
+        return True
+    return any(pair in _SECRET_PAIRS for pair in zip(words, words[1:]))
+
+
+def _words(name: str) -> list[str]:
+    spaced = []
+    for before, char in zip(" " + name, name):
+        if not char.isalnum():
+            spaced.append(" ")
+        elif char.isupper() and before.islower():
+            spaced.append(" " + char)
+        else:
+            spaced.append(char)
+    return "".join(spaced).lower().split()
+
+
+class Redactor:
+    """Masks the secrets it has been told of in any text."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, None] = {}
+
+    def hide(self, value: str) -> None:
+        """Mask `value` from now on, wherever it stands."""
+        for form in (value, _escaped(value)):
+            if len(form) >= _SHORTEST_IN_TEXT:
+                self._values[form] = None
+
+    def hide_named(self, values: Mapping[str, object]) -> None:
+        """Mask those of `values` whose name says that they are secret, and the passwords in their URLs."""
+        for name, value in values.items():
+            if not isinstance(value, str):
+                continue
+            if is_secret_name(name):
+                self.hide(value)
+            elif "://" in value and "@" in value:
+                for password in _url_passwords(value):
+                    self.hide(password)
+
+    def __call__(self, text: str) -> str:
+        for value in sorted(self._values, key=len, reverse=True):
+            if value in text:
+                text = text.replace(value, MASK)
+        if "://" in text and "@" in text:
+            for password in _url_passwords(text):
+                text = text.replace(f":{password}@", f":{MASK}@")
+        return text
+
+    def command(self, argv: Iterable[str]) -> str:
+        """`argv` as a person would type it, secrets masked, long arguments cut."""
+        import shlex
+
+        shown = []
+        hide_next = False
+        for arg in argv:
+            name, equals, _ = arg.partition("=")
+            if hide_next:
+                hide_next = False
+                shown.append(MASK)
+            elif arg.startswith("-") and is_secret_name(name):
+                hide_next = not equals
+                shown.append(f"{name}={MASK}" if equals else arg)
+            else:
+                shown.append(shlex.quote(arg if len(arg) <= 256 else arg[:256] + "..."))
+        return self(" ".join(shown))
+
+
+def _escaped(value: str) -> str:
+    # How the value stands in the repr of an error or in JSON.
+    return value.encode("unicode_escape").decode("ascii")
+
+
+def _url_passwords(text: str) -> list[str]:
+    """The passwords of `scheme://user:password@host` in `text`."""
+    found = []
+    for rest in text.split("://")[1:]:
+        authority = rest.split("/", 1)[0].split(None, 1)[0] if rest.strip() else ""
+        user_info, at, _ = authority.rpartition("@")
+        _, colon, password = user_info.partition(":")
+        if at and colon and password and password != MASK:
+            found.append(password)
+    return found

@@ -1,0 +1,116 @@
+"""Passes on what a program writes, byte for byte and at once, and remembers the end of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections import deque
+
+_CHUNK = 65536
+_PIPE_HOLDS = 1 << 20  # bytes; the most that Linux lets a process set
+
+#: What poll() calls ready takes this much without blocking (PIPE_BUF on Linux).
+_WRITE_AT_ONCE = 4096
+
+
+class Relay:
+    """From a pipe that a program writes to, to one of our own streams.
+
+    Never blocks: while nobody reads our stream, the program waits as it would with no
+    relay, and the launcher goes on listening for signals.
+
+    Args:
+        source: the pipe's reading end; the relay owns it.
+        target: the file descriptor to write to.
+        keep: how many of the last bytes to remember.
+    """
+
+    def __init__(self, source: int, target: int, keep: int = 65536) -> None:
+        self.source: int | None = source
+        self._target = target
+        self._keep = keep
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._pending = b""
+        self._total = 0
+        self._step = _CHUNK if stat.S_ISREG(os.fstat(target).st_mode) else _WRITE_AT_ONCE
+        self._target_poll = select.poll()
+        self._target_poll.register(target, select.POLLOUT)
+        os.set_blocking(source, False)
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes that the program wrote."""
+        return b"".join(self._tail)[-self._keep :]
+
+    @property
+    def awaits(self) -> tuple[int, int] | None:
+        """The file descriptor and poll events that it can go on with; None when the program's end is closed."""
+        if self._pending:
+            return self._target, select.POLLOUT
+        return None if self.source is None else (self.source, select.POLLIN)
+
+    def move(self) -> bool:
+        """Pass on what is there, as far as that is possible without waiting.  Whether anything was."""
+        if not self._pending:
+            self._read()
+        moved = False
+        while self._pending and self._target_poll.poll(0):
+            try:
+                written = os.write(self._target, self._pending[: self._step])
+            except OSError:
+                self._close()  # Nobody reads our stream any more: the program is to notice, as it would without us.
+                return False
+            self._pending = self._pending[written:]
+            moved = True
+        return moved
+
+    def _read(self) -> None:
+        if self.source is None:
+            return
+        try:
+            self._pending = os.read(self.source, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._pending = b""
+        if not self._pending:
+            self._close()
+            return
+        self._total += len(self._pending)
+        self._tail.append(self._pending)
+        self._tail_size += len(self._pending)
+        while self._tail_size - len(self._tail[0]) >= self._keep:
+            self._tail_size -= len(self._tail.popleft())
+
+    def _close(self) -> None:
+        self._pending = b""
+        if self.source is not None:
+            os.close(self.source)
+            self.source = None
+
+    def finish(self, timeout: float) -> None:
+        """Pass on what the program left in the pipe, and close it.
+
+        Not more than a pipe holds: what the program left running may write for ever.
+
+        Args:
+            timeout: seconds to wait for whoever reads our stream, each time that it is full.
+        """
+        passed = 0
+        while passed < _PIPE_HOLDS:
+            before = self._total
+            if not self.move() and not (self._pending and self._target_poll.poll(int(timeout * 1000))):
+                break
+            passed += self._total - before
+        self._close()
+
+
+def same_stream(one: int, other: int) -> bool:
+    """Whether two file descriptors lead to the same pipe, socket or file (not a terminal)."""
+    try:
+        first, second = os.fstat(one), os.fstat(other)
+    except OSError:
+        return False
+    return os.path.samestat(first, second) and not stat.S_ISCHR(first.st_mode)

@@ -1,0 +1,395 @@
+"""Owns every process that the launcher starts: its output, its signals, its end.
+
+A process is started with its argument list as it is, in a session and process group of
+its own. Asked to stop (SIGTERM, SIGINT), the supervisor passes the signal on at once,
+grants the grace period, and then kills the whole group. What a process leaves behind is
+stopped and reaped, also where the launcher is PID 1 of its container.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+from sagemaker_framework import exec_limits, hardware, log
+from sagemaker_framework.errors import ConfigurationError, JobStopped
+from sagemaker_framework.process import Ended, Process, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import FrameType, TracebackType
+    from typing import Any
+
+#: Seconds that a program has to save its state when the job is stopped: below the 120
+#: that SageMaker gives the container (StopTrainingJob, the SageMaker API reference).
+DEFAULT_GRACE = 100.0
+GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
+
+#: Names the file that holds the variables that were too long to be passed.
+SPILL_VARIABLE = "SM_ENV_FILE"
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
+_NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
+_LOST = 255  # for a process whose exit code we cannot learn
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+class Supervisor:
+    """Starts and watches processes; a context manager that leaves none behind.
+
+    Args:
+        grace: seconds from a request to stop until the processes are killed.
+    """
+
+    def __init__(self, grace: float = DEFAULT_GRACE) -> None:
+        self._grace = grace
+        self._processes: list[Process] = []
+        self._foreign: frozenset[int] = frozenset()
+        self._stop_signal: int | None = None
+        self._stop_deadline: float | None = None
+        self._signalled: list[Process] = []
+        self._watching = False
+        self._handlers: dict[int, Any] = {}
+        self._wakeup: tuple[int, int] | None = None
+        self._old_wakeup = -1
+        self._spilled: list[str] = []
+        self._oom_kills = 0
+
+    # -- the life of the supervisor ------------------------------------------------------
+
+    def __enter__(self) -> Supervisor:
+        self._oom_kills = hardware.oom_kills()
+        self._foreign = _children()
+        _adopt_orphans(True)
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watching = True
+        try:
+            self.stop_all()
+            self._sweep()
+        finally:
+            self._unlisten()
+            _adopt_orphans(False)
+            for file in self._spilled:
+                _remove(file)
+
+    def _listen(self) -> None:
+        reading, writing = os.pipe()
+        for end in (reading, writing):
+            os.set_blocking(end, False)
+        try:
+            self._old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        except ValueError:  # Not the main thread.
+            os.close(reading)
+            os.close(writing)
+            return
+        self._wakeup = (reading, writing)
+        for signum in _STOP_SIGNALS:
+            self._handlers[signum] = signal.signal(signum, self._on_stop)
+        self._handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+
+    def _unlisten(self) -> None:
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        self._handlers.clear()
+        if self._wakeup:
+            signal.set_wakeup_fd(self._old_wakeup)
+            for end in self._wakeup:
+                os.close(end)
+            self._wakeup = None
+
+    def _on_stop(self, signum: int, frame: FrameType | None) -> None:
+        if self._stop_signal is None:
+            self._stop_signal = signum
+            self._stop_deadline = time.monotonic() + self._grace
+        if not self._watching:
+            raise JobStopped(signum)
+        # At once, from the handler: the loop may be held up by whoever reads our output.
+        for process in self._signalled:
+            process.ask(signum)
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal by which the job was asked to stop, or None."""
+        return self._stop_signal
+
+    # -- starting and waiting --------------------------------------------------------------
+
+    def launch(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        signals_group: bool = False,
+    ) -> Process:
+        """Start a process that goes on beside what follows: a server.
+
+        Args:
+            name: what to call it in messages.
+            argv: the program and its arguments, passed as they are; no shell.
+            env: all of its environment variables; this process's own when not given.
+            cwd: the folder to start it in.
+            signals_group: whether a request to stop goes to its whole process group at once, as for a
+                shell, which passes no signal on; else it goes to the process itself first.
+
+        Raises:
+            EntryPointError: it cannot be started.
+        """
+        self._watching = True  # A request to stop must not come between the start and the list of processes.
+        try:
+            variables = self._fitted(name, argv, os.environ if env is None else env)
+            process = start(name, list(argv), variables, cwd, signals_group)
+            self._processes.append(process)
+        finally:
+            self._watching = False
+        if self._stop_signal is not None:
+            raise JobStopped(self._stop_signal)
+        return process
+
+    def run(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        signals_group: bool = False,
+    ) -> Ended:
+        """Start a process and wait until it has ended, or a server has before it.
+
+        Takes what `launch` takes.
+
+        Returns:
+            How the process ended; or how the server did, when that was first. The process is stopped then.
+        """
+        return self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
+
+    def wait(self, process: Process) -> Ended:
+        """Wait until `process` has ended, or another that was started before has."""
+        others = [other for other in self._processes if other is not process and other.returncode is None]
+        self._watching = True
+        self._signalled.append(process)
+        try:
+            if self._stop_signal is not None:
+                process.ask(self._stop_signal)
+            first = process
+            while process.returncode is None:
+                self._turn()
+                first = next((other for other in others if other.returncode is not None), process)
+                if first is not process:
+                    log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
+                    break
+            self._stop(process)
+            return self._ended(first, needed_by=process.name if first is not process else "")
+        finally:
+            self._signalled.remove(process)
+            self._watching = False
+
+    def stop_all(self) -> None:
+        """Stop every process that still runs, the last one that was started first."""
+        watching, self._watching = self._watching, True
+        for process in reversed(list(self._processes)):
+            self._stop(process)
+        self._watching = watching
+
+    def _ended(self, process: Process, needed_by: str) -> Ended:
+        assert process.returncode is not None
+        oom = hardware.oom_kills() > self._oom_kills
+        return Ended(process.name, process.returncode, process.relay.tail, self._stop_signal, oom, needed_by)
+
+    def _fitted(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
+        passed, moved = exec_limits.split(argv, env, reserve=4096)
+        if moved:
+            passed[SPILL_VARIABLE] = file = _write_private(moved)
+            self._spilled.append(file)
+            log.warning(
+                f"too long to be passed to {name} as variables: {', '.join(sorted(moved))}; "
+                f"{SPILL_VARIABLE} names a JSON file that holds them"
+            )
+        return passed
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def _turn(self, timeout: float | None = None) -> None:
+        """Wait for anything to happen, and deal with it: output, an ended process, the end of the grace period."""
+        waits = [timeout]
+        if self._stop_deadline is not None:
+            waits.append(max(0.0, self._stop_deadline - time.monotonic()))
+        if self._wakeup is None:
+            waits.append(_NO_SIGNALS_POLL)
+        longest = min((wait for wait in waits if wait is not None), default=None)
+        poll = select.poll()
+        if self._wakeup:
+            poll.register(self._wakeup[0], select.POLLIN)
+        for process in self._processes:
+            if process.relay.awaits:
+                poll.register(*process.relay.awaits)
+        poll.poll(None if longest is None else longest * 1000 + 1)
+        if self._wakeup:
+            _drain(self._wakeup[0])
+        for process in self._processes:
+            process.relay.move()
+        self._reap()
+        if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
+            self._kill_all()
+
+    def _reap(self) -> None:
+        """Take note of every child that has ended: ours, and the orphans that came to us."""
+        running = {process.pid: process for process in self._processes if process.returncode is None}
+        # Children that somebody else started in this process are theirs to wait for.
+        for which in [-process.pid for process in self._processes] if self._foreign else [-1]:
+            while True:
+                try:
+                    pid, status = os.waitpid(which, os.WNOHANG)
+                except ChildProcessError:
+                    break
+                if not pid:
+                    break
+                if pid in running:
+                    running.pop(pid).returncode = os.waitstatus_to_exitcode(status)
+        for process in running.values():
+            if not _is_child(process.pid):
+                log.error(
+                    f"the exit code of {process.name} was taken by other code in this process: taking it as failed"
+                )
+                process.returncode = _LOST
+
+    def _kill_all(self) -> None:
+        killed = [process.name for process in self._processes if process.signal(signal.SIGKILL, group=True)]
+        if killed:
+            log.warning(f"{', '.join(killed)} did not end within the {self._grace:g} s of grace: killed")
+        self._stop_deadline = None
+
+    def _stop(self, process: Process) -> None:
+        """Stop a process and its whole group: ask, wait, insist."""
+        asked = process.returncode is None and not (self._stop_signal and process in self._signalled)
+        if asked:
+            process.ask(signal.SIGTERM)
+        if not self._wait_until(lambda: process.returncode is not None, self._grace):
+            log.warning(f"{process.name} did not end within {self._grace:g} s of being asked to: killing it")
+            process.signal(signal.SIGKILL, group=True)
+            self._wait_until(lambda: process.returncode is not None, None)
+        if process.signal(self._stop_signal or signal.SIGTERM, group=True):
+            # It has left others of its group behind. Asked to stop, they may be saving what the job is about.
+            grace = self._grace if self._stop_signal or asked else _LEFTOVER_GRACE
+            log.info(f"{process.name} left processes running: stopping them")
+            if not self._wait_until(lambda: not process.signal(0, group=True), grace):
+                process.signal(signal.SIGKILL, group=True)
+                self._wait_until(lambda: not process.signal(0, group=True), _LEFTOVER_GRACE)
+        process.relay.finish(self._grace if self._stop_signal is None else _LEFTOVER_GRACE)
+        if process in self._processes:
+            self._processes.remove(process)
+
+    def _wait_until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not is_so():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            self._turn(left)
+        return True
+
+    def _sweep(self) -> None:
+        """Stop what has left its process group, so that nothing that we started outlives us."""
+        self._reap()
+        escaped = _children() - self._foreign
+        if not escaped:
+            return
+        import psutil
+
+        family = [psutil.Process(pid) for pid in escaped if psutil.pid_exists(pid)]
+        family += [grandchild for child in family for grandchild in child.children(recursive=True)]
+        log.info(f"stopping what the job left running: {', '.join(f'process {member.pid}' for member in family)}")
+        for ask in (psutil.Process.terminate, psutil.Process.kill):
+            for member in family:
+                try:
+                    ask(member)
+                except psutil.NoSuchProcess:
+                    continue
+            if self._wait_until(lambda: not (_children() - self._foreign), _LEFTOVER_GRACE):
+                return
+
+
+def grace_seconds(environ: Mapping[str, str] | None = None) -> float:
+    """The grace period that `SAGEMAKER_FRAMEWORK_GRACE_SECONDS` sets, or the default of 100 seconds.
+
+    Raises:
+        ConfigurationError: the variable is no number of seconds.
+    """
+    value = (os.environ if environ is None else environ).get(GRACE_VARIABLE)
+    if not value:
+        return DEFAULT_GRACE
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigurationError(f"{GRACE_VARIABLE} is {value!r}, not a number of seconds")
+    return seconds
+
+
+def _children() -> frozenset[int]:
+    """The process IDs of this process's children, those that have ended but are not reaped included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return frozenset()
+    import psutil
+
+    return frozenset(child.pid for child in psutil.Process().children())
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _adopt_orphans(adopt: bool) -> None:
+    """Have descendants whose parent has ended become our children, as they do anyway for PID 1."""
+    if os.getpid() == 1:
+        return
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+    except (OSError, AttributeError):
+        log.debug("this system has no prctl: processes that leave their group are not followed")
+
+
+def _write_private(variables: Mapping[str, str]) -> str:
+    """A file that only this user can read, with the variables as a JSON object."""
+    import json
+    import tempfile
+
+    handle, path = tempfile.mkstemp(prefix="sm-env-", suffix=".json")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(variables, file)
+    return path
+
+
+def _remove(file: str) -> None:
+    try:
+        os.unlink(file)
+    except OSError:
+        pass  # Gone already.
+
+
+def _drain(source: int) -> None:
+    try:
+        while os.read(source, 4096):
+            pass
+    except BlockingIOError:
+        pass

@@ -1,0 +1,328 @@
+"""Trainer: the workflow of a training job, and the hooks around it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from abc import ABC
+from collections.abc import Mapping
+from types import CoroutineType
+
+from sagemaker_framework import configuration, entry_point, log, paths, strategies
+from sagemaker_framework.errors import FrameworkError, JobStopped, TrainerError
+from sagemaker_framework.report import Report
+from sagemaker_framework.supervisor import Supervisor, grace_seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any, TypeVar
+
+    from sagemaker_framework.entry_point import EntryPoint
+    from sagemaker_framework.environment import TrainingEnv
+    from sagemaker_framework.strategies.base import DistributionStrategy
+
+    T = TypeVar("T")
+
+
+def _is_strategy(value: object) -> bool:
+    from sagemaker_framework.strategies.base import DistributionStrategy
+
+    return isinstance(value, DistributionStrategy)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def _are_named_texts(value: object) -> bool:
+    return isinstance(value, Mapping) and _are_texts([*value, *value.values()])
+
+
+#: What the hooks that return something have to return, in words and as a test.
+_RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "source": ("a text or None", lambda value: value is None or isinstance(value, str)),
+    "entry_point": ("an EntryPoint", lambda value: isinstance(value, entry_point.EntryPoint)),
+    "strategy": ("a DistributionStrategy", _is_strategy),
+    "args": ("a list of texts", _are_texts),
+    "command": ("a list of texts", _are_texts),
+    "env_vars": ("texts by their names", _are_named_texts),
+}
+
+
+class Trainer(ABC):
+    """Runs one training job on this host.
+
+    For the caller:
+
+    - `train()`
+
+    Must be overridden: nothing. As it is, it runs the entry point that the job names, with the strategy
+    that the job's hyperparameters ask for.
+
+    May be overridden, in the order they are called:
+
+    - `pre_train()`: raising fails the job before anything is fetched or started
+    - `source()`: where the user's code comes from
+    - `entry_point()`: what to run
+    - `strategy()`: how it is spread over hosts and processes
+    - `args()`: the program's arguments
+    - `env_vars()`: the program's variables
+    - `post_train()`: only after the program has succeeded and the servers are stopped
+    - `cleanup()`: always, once `train()` has begun
+
+    A hook raises a `FrameworkError` (docs/hooks.md) for what the job's owner can mend; any other exception
+    fails the job too, with its traceback in the failure file.
+
+    Args:
+        env: the job's environment, `TrainingEnv` or another mapping with its names.
+    """
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        self._values = env
+
+    @property
+    def env(self) -> TrainingEnv:
+        """The job's environment."""
+        # Made when first asked for: a job whose image asks for nothing starts sooner without attrs.
+        from sagemaker_framework.environment import view
+
+        self._values = view(self._values)
+        return self._values
+
+    def train(self) -> None:
+        """Run the job on this host: the whole workflow.  Not meant to be overridden.
+
+        Raises:
+            FrameworkError: of the kind that says what failed; `ProgramError` when the program did.
+            JobStopped: the job was asked to stop, and the program ended well.
+        """
+        with Supervisor(grace_seconds()) as supervisor:
+            try:
+                self._call(self.pre_train)
+                program = self._prepare(supervisor)
+                self._run(supervisor, program)
+                self._call(self.post_train)
+            except BaseException:
+                try:
+                    self._call(self.cleanup)
+                except FrameworkError as error:
+                    log.error(str(error))  # A consequence: what came first is the cause.
+                raise
+            self._call(self.cleanup)
+
+    def _prepare(self, supervisor: Supervisor) -> EntryPoint:
+        source = self._call(self.source)
+        if source:
+            entry_point.fetch(source, self._values["code_dir"], self._values["region"])
+        program = self._call(self.entry_point)
+        self._call(lambda: program.install(supervisor.run, self._values["region"]), of=program, name="install")
+        return program
+
+    def _run(self, supervisor: Supervisor, program: EntryPoint) -> None:
+        strategy = self._call(self.strategy)
+        args = self._call(self.args)
+        argv = self._call(lambda: strategy.command(program, args), of=strategy, name="command")
+        env_vars = [self._call(each.env_vars, of=each) for each in (program, self, strategy)]
+        self._call(lambda: strategy.start_servers(supervisor.launch), of=strategy, name="start_servers")
+        begun = time.monotonic()
+        ended = entry_point.supervise(supervisor.run, program, argv, *env_vars)
+        log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
+        supervisor.stop_all()
+        if ended.exit_code:
+            raise ended.error()
+        if ended.stopped_by is not None:
+            raise JobStopped(ended.stopped_by, exit_code=0)
+
+    def _call(self, hook: Callable[[], T], of: object = None, name: str | None = None) -> T:
+        name = name or hook.__name__
+        what = f"{type(of or self).__name__}.{name}"
+        returned = _called(what, hook)
+        wanted, is_wanted = _RETURNED.get(name, ("", None))
+        if is_wanted and not is_wanted(returned):
+            raise TrainerError(f"{what} returned {returned!r}, not {wanted}")
+        return returned
+
+    # -- choices and moments, for subclasses -------------------------------------------------
+
+    def pre_train(self) -> None:
+        """Prepare this host.
+
+        Called first. Raise to fail the job before anything is fetched or started. Does nothing by default.
+        """
+
+    def source(self) -> str | None:
+        """Where the user's code comes from: an S3 URI, a local folder or archive; None when it is there already.
+
+        By default what the job says (`sagemaker_submit_directory`).
+        """
+        return str(self._values["module_dir"])
+
+    def entry_point(self) -> EntryPoint:
+        """What to run.  Called once, when the user's code is in the code folder.
+
+        By default what the job names (`SAGEMAKER_PROGRAM`, `sagemaker_program`).
+        """
+        return entry_point.choose(self._values["user_entry_point"], self._values["code_dir"])
+
+    def strategy(self) -> DistributionStrategy:
+        """How the entry point is spread over hosts and processes.  Called once, when its requirements are installed.
+
+        By default what the job's hyperparameters ask for.
+        """
+        return strategies.choose(self._values)
+
+    def args(self) -> list[str]:
+        """The program's arguments.  Called once.  By default the user's hyperparameters."""
+        from sagemaker_framework.hyperparameters import to_cmd_args
+
+        return to_cmd_args(self._values["hyperparameters"])
+
+    def env_vars(self) -> dict[str, str]:
+        """The program's variables, besides those of the container.  Called once.
+
+        By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
+        """
+        return configuration.to_env_vars(self._values)
+
+    def post_train(self) -> None:
+        """Finish what the program has done, such as converting its model.
+
+        Called when the program has succeeded on this host and the servers are stopped. Raising fails the job.
+        Does nothing by default.
+        """
+
+    def cleanup(self) -> None:
+        """Give back what this host holds.
+
+        Always called once `train()` has begun, also when it failed. Raising fails a job that has not failed before.
+        Does nothing by default.
+        """
+
+
+def train() -> int:
+    """Run the job that this container was started for, and report how it ended.
+
+    Reads the configuration, finds the Trainer (`SAGEMAKER_TRAINING_MODULE`), runs it, and writes the success or
+    failure file. What the `train` command does.
+
+    Returns:
+        The exit code for the service: the program's own; 128 + n when signal n ended it.
+    """
+    begun = time.monotonic()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _raise_stopped)
+    report = Report(paths.current())
+    try:
+        report.begin()
+        values = configuration.read()
+        log.set_level(values["log_level"])
+        _find(values)()
+    except FrameworkError as error:
+        cause = str(error) or _named(error)
+        log.error(cause)
+        report.failure(cause, getattr(error, "detail", ""))  # An author's own kind of error may have none.
+        return error.exit_code & 0xFF or 1  # The system would cut 256 to a success.
+    except JobStopped as stop:
+        return _stopped(stop, report)
+    except BaseException as error:
+        cause = f"internal error of sagemaker-framework: {_named(error)}"
+        log.error(cause)
+        report.failure(cause, _traceback(error, whole=True))
+        return 1
+    log.info(f"the job succeeded after {time.monotonic() - begun:.1f} s")
+    report.success()
+    return 0
+
+
+def _raise_stopped(signum: int, frame: FrameType | None) -> None:
+    raise JobStopped(signum)
+
+
+def _stopped(stop: JobStopped, report: Report) -> int:
+    name = signal.Signals(stop.signum).name
+    if stop.exit_code == 0:
+        log.info(f"the job was stopped by {name}, and its program ended well")
+        report.stopped()
+    else:
+        log.error(f"the job was stopped by {name} before its program ran")
+        report.failure(f"the job was stopped by {name} before its program ran")
+    return stop.exit_code
+
+
+def _find(values: Mapping[str, Any]) -> Callable[[], object]:
+    """What `SAGEMAKER_TRAINING_MODULE` names, ready to be called; the Trainer itself where it names nothing."""
+    named = values["framework_module"]
+    if not named:
+        return Trainer(values).train
+    setting = f"SAGEMAKER_TRAINING_MODULE={named}"
+    module_name, colon, attribute = named.partition(":")
+    if not (module_name and colon and attribute):
+        raise TrainerError(f"{setting} is not of the form pkg.mod:Class or pkg.mod:function")
+    from importlib import import_module
+
+    module = _called(f"{setting}: importing {module_name}", lambda: import_module(module_name))
+    target: Any = module
+    for part in attribute.split("."):
+        target = getattr(target, part, None)
+        if target is None:
+            raise TrainerError(f"{setting}: the module {module_name} has no {attribute}")
+    if isinstance(target, type):
+        if not issubclass(target, Trainer):
+            raise TrainerError(f"{setting}: {attribute} is a class, but no subclass of sagemaker_framework.Trainer")
+        trainer = _called(attribute, lambda: target(values))
+        if not hasattr(trainer, "_values"):
+            raise TrainerError(f"{setting}: {attribute}.__init__ does not call super().__init__(env)")
+        return trainer.train
+    if not callable(target):
+        raise TrainerError(f"{setting}: {attribute} is neither a class nor a function")
+    args = _arguments(target, values)
+    return lambda: _called(named, lambda: target(*args))
+
+
+def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tuple[object, ...]:
+    """The environment, for a function that takes a parameter; nothing, for one that does not."""
+    from inspect import Parameter, signature
+
+    by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    if not any(parameter.kind in by_position for parameter in signature(function).parameters.values()):
+        return ()
+    from sagemaker_framework.environment import view
+
+    return (view(values),)
+
+
+def _called(what: str, function: Callable[[], T]) -> T:
+    """What an author's function returns; what it raises, as an error that names the function."""
+    try:
+        returned = function()
+    except (FrameworkError, JobStopped):
+        raise
+    except SystemExit as stop:
+        if stop.code in (None, 0):
+            return None  # type: ignore[return-value]
+        is_text = isinstance(stop.code, str) and stop.code
+        words = f"exited: {stop.code}" if is_text else f"called sys.exit({stop.code!r})"
+        raise TrainerError(f"{what} {words}", exit_code=stop.code if isinstance(stop.code, int) else 1) from stop
+    except BaseException as error:
+        raise TrainerError(f"{what} failed: {_named(error)}", _traceback(error)) from error
+    if isinstance(returned, CoroutineType):
+        returned.close()
+        raise TrainerError(f"{what} is async, so that it has not run: have it call asyncio.run()")
+    return returned
+
+
+def _named(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _traceback(error: BaseException, whole: bool = False) -> str:
+    """The traceback of an error, without the frames of this module that lead to it unless it is to be `whole`."""
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and not whole and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

@@ -1,0 +1,34 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from s3_server import use_endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of a real S3 server on this machine, moto's, for all tests of the session."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the S3 server, which the environment names for every other client; bucket "code" is empty."""
+    use_endpoint(monkeypatch, s3_endpoint)
+    client = boto3.Session().client("s3")
+    client.create_bucket(Bucket="code")
+    for item in client.list_objects_v2(Bucket="code").get("Contents", []):
+        client.delete_object(Bucket="code", Key=item["Key"])
+    return client

@@ -1,0 +1,86 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from jobs import Job
+
+import sagemaker_framework
+from sagemaker_framework import DistributionStrategy, EntryPoint, Trainer
+
+ROOT = Path(sagemaker_framework.__file__).parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the checkout")
+
+
+def python_blocks(file: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+
+
+def test_the_documented_variables_are_those_that_a_program_gets(job: Job) -> None:
+    """docs/environment.md lists each variable that a program gets, and none that it does not."""
+    job.program("import json, os, sys; json.dump(dict(os.environ), sys.stdout)")
+    job.hyperparameters["lr"] = 1
+    before = set(job.environ())
+    got = set(re.findall(r'"(\w+)": ', job.run().stdout)) - before | {"PYTHONPATH", "PYTHONUNBUFFERED"}
+    table = (ROOT / "docs/environment.md").read_text().split("## Variables\n")[1].split("## ")[0]
+    documented = set(re.findall(r"^\| (.*?) \|", table, re.MULTILINE)) - {"variable", "---"}
+    names = {name.replace("<NAME>", "") for cell in documented for name in re.findall(r"`([A-Z_<>]+)`", cell)}
+    in_a_job_like_this = names - {"SM_TOPOLOGY", "SM_ENV_FILE"}
+    sets = {"SM_HP_", "SM_CHANNEL_", "SAGEMAKER_CHANNEL_"}
+
+    assert in_a_job_like_this - sets == {name for name in got if not name.startswith(tuple(sets))} - {"LC_CTYPE"}
+
+
+def test_the_readmes_trainer_works(job: Job, tmp_path: Path) -> None:
+    """The README's subclass fails a job with its own words where the channel is missing, and runs others."""
+    (block,) = [block for block in python_blocks("README.md") if "class MyTrainer" in block]
+    (tmp_path / "my_container.py").write_text(block)
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="my_container:MyTrainer")
+    job.program("import os; print(os.environ['OMP_NUM_THREADS'] == os.environ['SM_NUM_CPUS'])")
+
+    assert "True\n" == job.run().stdout
+    job.config("inputdataconfig", {})
+    assert "this image needs a channel called 'training'" == job.run().cause
+
+
+def test_the_readmes_script_works(job: Job) -> None:
+    """The README's script finds its arguments and folders."""
+    (block,) = [block for block in python_blocks("README.md") if "argparse" in block]
+    job.program(block + "print(args.epochs, data, model)")
+    job.hyperparameters["epochs"] = 3
+
+    assert f"3 {job.base}/input/data/training {job.base}/model\n" == job.run().stdout
+
+
+@pytest.mark.parametrize("at", range(len(python_blocks("docs/hooks.md")) if (ROOT / "docs/hooks.md").exists() else 0))
+def test_the_examples_of_hooks_work(job: Job, tmp_path: Path, at: int) -> None:
+    """Each example of docs/hooks.md runs a job as it stands."""
+    names = "PythonEntryPoint, SingleProcessStrategy, Trainer"
+    block = python_blocks("docs/hooks.md")[at].replace('["redis-server", "--port", "6379"]', '["sleep", "60"]')
+    (tmp_path / "my_container.py").write_text(f"from sagemaker_framework import {names}\n{block}")
+    attribute = "MyTrainer" if "class MyTrainer" in block else "train"
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE=f"my_container:{attribute}")
+    job.program("print('ran')")
+
+    assert "ran\n" == job.run().stdout
+
+
+@pytest.mark.parametrize("hooked", [Trainer, EntryPoint, DistributionStrategy])
+def test_every_hook_is_in_the_catalogue(hooked: type) -> None:
+    """docs/hooks.md, and the docstring of the class, name each public method of the class."""
+    document = (ROOT / "docs/hooks.md").read_text()
+    hooks = [name for name, value in vars(hooked).items() if callable(value) and not name.startswith("_")]
+
+    assert [] == [name for name in hooks if f"`{name}(" not in (hooked.__doc__ or "")]
+    assert [] == [name for name in hooks if f"`{name}(" not in document and name != "train"]
+
+
+@pytest.mark.parametrize("file", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(file: str) -> None:
+    """Every relative link of a document leads to a file that is there."""
+    links = re.findall(r"\]\(([^)#:]+)", (ROOT / file).read_text())
+
+    assert [] == [link for link in links if not ((ROOT / file).parent / link).exists()]

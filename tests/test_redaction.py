@@ -1,0 +1,97 @@
+"""What our log, and the failure file, never show."""
+
+from __future__ import annotations
+
+import pytest
+from jobs import Job
+
+from sagemaker_framework.redaction import Redactor, is_secret_name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "db_password",
+        "AWS_SECRET_ACCESS_KEY",
+        "githubToken",
+        "api-key",
+        "HF_TOKEN",
+        "wandb.api_key",
+        "--auth",
+        "PRIVATE_KEY",
+        "Credentials",
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    """A name with a word such as password, token or secret in it, or a pair such as api key, marks a secret."""
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer", "monkey", "max_tokens", "keyword", "epochs", "author", "PWD", "OLDPWD", "key_dim", ""]
+)
+def test_names_of_what_is_none(name: str) -> None:
+    """A name that merely holds such a word's letters does not."""
+    assert not is_secret_name(name)
+
+
+def test_a_hidden_value_is_masked_anywhere() -> None:
+    """A value that was hidden is masked wherever it stands, in its escaped form too."""
+    redact = Redactor()
+    redact.hide('top "secret"\n')
+
+    assert "a ****** b ******" == redact('a top "secret"\n b top "secret"\\n')
+
+
+def test_the_longest_hidden_value_is_masked_first() -> None:
+    """A secret that is part of another leaves nothing of the other."""
+    redact = Redactor()
+    redact.hide("abcd")
+    redact.hide("abcdefgh")
+
+    assert "******" == redact("abcdefgh")
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    """The password of a URL is masked though nobody has hidden it."""
+    assert "postgres://u:******@h/db and https://aws:******@x/simple/" == Redactor()(
+        "postgres://u:hunter2@h/db and https://aws:t0ken@x/simple/"
+    )
+
+
+def test_the_password_of_a_variables_url_is_masked_by_itself_too() -> None:
+    """The password in a variable such as PIP_INDEX_URL is masked also where it stands alone."""
+    redact = Redactor()
+    redact.hide_named({"PIP_INDEX_URL": "https://me:hunter2@pypi.example/simple"})
+
+    assert "wrong password ******" == redact("wrong password hunter2")
+
+
+def test_commands_show_no_secret_arguments() -> None:
+    """The value after an option with a secret's name is masked, and so is `--option=value`."""
+    redact = Redactor()
+
+    assert "x --password ****** --api-key=****** --lr 0.1 'a b'" == redact.command(
+        ["x", "--password", "hunter2", "--api-key=abc", "--lr", "0.1", "a b"]
+    )
+
+
+def test_long_arguments_are_cut_in_the_log() -> None:
+    """An argument of thousands of characters does not fill the log."""
+    assert len(Redactor().command(["x" * 5000])) < 300
+
+
+def test_no_secret_of_a_job_is_in_its_log_or_failure_file(job: Job) -> None:
+    """Neither a secret hyperparameter, nor one inside of another, nor a secret variable: only the program sees them."""
+    job.program("import sys, os; raise ValueError(' '.join(sys.argv) + os.environ['HF_TOKEN'])")
+    job.hyperparameters.update(password="hunter2", db={"user": "me", "passwd": "hunter3", "port": 1})
+    job.env["HF_TOKEN"] = "hf_abcdef"
+    job.env["SAGEMAKER_CONTAINER_LOG_LEVEL"] = "10"
+    ended = job.run()
+    ours = [line for line in ended.stderr.splitlines() if " sagemaker-framework " in line]
+    text = "\n".join([*ours, ended.failure or ""])
+
+    assert "ValueError: train.py --db passwd=******" in text
+    assert not [secret for secret in ("hunter2", "hunter3", "hf_abcdef") if secret in text]
+    assert "hunter2" in ended.stderr  # What the program writes is not ours to change.

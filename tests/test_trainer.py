@@ -1,0 +1,277 @@
+"""The workflow and its hooks, as an author of a training image meets them."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from jobs import Finished, Job
+
+HOOKS = ["pre_train", "source", "entry_point", "strategy", "args", "env_vars", "post_train", "cleanup"]
+
+
+class Image:
+    """An image with a framework package of its own, `container`."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job = job
+        self.folder = folder
+        folder.mkdir()
+        job.env["PYTHONPATH"] = str(folder)
+
+    def module(self, text: str, attribute: str = "MyTrainer") -> None:
+        """Make this text the module that SAGEMAKER_TRAINING_MODULE names."""
+        (self.folder / "container.py").write_text(textwrap.dedent(text))
+        self.job.env["SAGEMAKER_TRAINING_MODULE"] = f"container:{attribute}"
+
+    def run(self, text: str, attribute: str = "MyTrainer") -> Finished:
+        self.module(text, attribute)
+        return self.job.run()
+
+
+@pytest.fixture
+def image(job: Job, tmp_path: Path) -> Image:
+    """An image whose job has a program that says so and succeeds."""
+    job.program("print('the program')")
+    return Image(job, tmp_path / "site")
+
+
+TELLING = """
+    from sagemaker_framework import Trainer
+    class MyTrainer(Trainer):
+        pass
+    def tell(name):
+        def hook(self):
+            print(name, flush=True)
+            return getattr(super(MyTrainer, self), name)()
+        return hook
+    for name in HOOKS:
+        setattr(MyTrainer, name, tell(name))
+""".replace("HOOKS", str(HOOKS))
+
+
+def test_hooks_are_called_in_the_documented_order(image: Image) -> None:
+    """Each hook is called once, in the order of the class's docstring, around the program."""
+    told = image.run(TELLING).stdout.split("\n")
+
+    assert [*HOOKS[:-2], "the program", *HOOKS[-2:], ""] == told
+
+
+def test_after_a_failure_cleanup_is_called_and_post_train_is_not(image: Image) -> None:
+    """`post_train` is for success alone, `cleanup` for every end."""
+    image.job.program("raise SystemExit(6)")
+    ended = image.run(TELLING)
+
+    assert 6 == ended.returncode
+    assert [*HOOKS[:-2], "cleanup", ""] == ended.stdout.split("\n")
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, "__init__"])
+def test_a_hook_that_raises_fails_the_job_and_is_named(image: Image, hook: str) -> None:
+    """The cause names the class, the hook and the exception; the failure file shows the author's code."""
+    ended = image.run(f"""
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def {hook}(self, *args):
+                raise KeyError("weights")
+        """)
+
+    assert 1 == ended.returncode
+    assert ended.cause.endswith("failed: KeyError: 'weights'")
+    assert "MyTrainer" in ended.cause
+    assert "container.py" in (ended.failure or "")
+    assert not ended.has_success_marker
+
+
+def test_a_hook_can_give_the_job_owner_a_cause_of_its_own(image: Image) -> None:
+    """A FrameworkError is the cause as it stands."""
+    ended = image.run("""
+        from sagemaker_framework import FrameworkError, Trainer
+        class MyTrainer(Trainer):
+            def pre_train(self):
+                raise FrameworkError("the channel 'training' has no records: check its S3 prefix")
+        """)
+
+    assert "the channel 'training' has no records: check its S3 prefix" == ended.cause
+    assert "" == ended.stdout
+
+
+def test_a_failure_in_cleanup_does_not_hide_the_first_one(image: Image) -> None:
+    """What failed first is the cause; what failed after it is in the log."""
+    image.job.program("raise SystemExit(6)")
+    ended = image.run("""
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def cleanup(self): raise OSError("cleanup")
+        """)
+
+    assert (6, "train.py exited with code 6") == (ended.returncode, ended.cause)
+    assert "MyTrainer.cleanup failed: OSError: cleanup" in ended.stderr
+
+
+def test_a_trainer_can_change_arguments_variables_and_program(image: Image) -> None:
+    """What `args`, `env_vars` and `entry_point` return is what runs."""
+    image.job.write("other.py", "import os, sys; print(sys.argv, os.environ['MORE'], os.environ['SM_HOSTS'])")
+    ended = image.run("""
+        from sagemaker_framework import PythonEntryPoint, Trainer
+        class MyTrainer(Trainer):
+            def entry_point(self): return PythonEntryPoint("other.py", self.env.code_dir)
+            def args(self): return ["--one", *super().args()]
+            def env_vars(self): return {**super().env_vars(), "MORE": self.env.current_host}
+        """)
+
+    assert "['other.py', '--one'] algo-1 [\"algo-1\"]\n" == ended.stdout
+
+
+SERVERS = """
+    import sys
+    from sagemaker_framework import SingleProcessStrategy, Trainer
+    SERVER = '''
+    import signal, sys
+    def stop(*_):
+        print(sys.argv[1], "stopped", flush=True)
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    open(sys.argv[2], "w").close()
+    while True: signal.pause()
+    '''
+    class Servers(SingleProcessStrategy):
+        def start_servers(self, launch):
+            for name in ("first", "second"):
+                launch(name, [sys.executable, "-c", SERVER, name, f"{self.env.model_dir}/{name}"])
+        def env_vars(self):
+            return {"SERVERS": "2"}
+    class MyTrainer(Trainer):
+        def strategy(self): return Servers(self.env)
+        def post_train(self): print("post_train", flush=True)
+"""
+WAIT_FOR_SERVERS = """
+    import os, time
+    while not all(os.path.exists(os.environ["SM_MODEL_DIR"] + "/" + name) for name in ("first", "second")):
+        time.sleep(0.01)
+"""
+
+
+def test_servers_run_beside_the_program_and_are_stopped_in_reverse(image: Image) -> None:
+    """Servers start before the program, and are stopped after it, the last one first, before `post_train`."""
+    image.job.program(WAIT_FOR_SERVERS + "    print('the program', os.environ['SERVERS'])\n")
+    ended = image.run(SERVERS)
+
+    assert ["the program 2", "second stopped", "first stopped", "post_train", ""] == ended.stdout.split("\n")
+    assert ended.succeeded
+
+
+def test_a_server_that_ends_first_fails_the_job(image: Image) -> None:
+    """A server that dies while the program runs is the cause, with its name, code and last words."""
+    image.job.program("import signal\nwhile True: signal.pause()")
+    ended = image.run("""
+        import sys
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch):
+                launch("scheduler", [sys.executable, "-c", "import sys; sys.exit('no port left')"])
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """)
+
+    assert (1, "scheduler exited with code 1 while train.py was running: no port left") == (
+        ended.returncode,
+        ended.cause,
+    )
+
+
+def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> None:
+    """Exit code 0 of a server, while the program needs it, is no success."""
+    image.job.program("import signal\nwhile True: signal.pause()")
+    ended = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch): launch("scheduler", ["true"])
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """)
+
+    assert (1, "scheduler exited with code 0 while train.py was running") == (ended.returncode, ended.cause)
+    assert not ended.has_success_marker
+
+
+def test_servers_are_stopped_when_the_program_fails(image: Image) -> None:
+    """No server outlives a program that failed."""
+    image.job.program(WAIT_FOR_SERVERS + "    raise SystemExit(3)\n")
+    ended = image.run(SERVERS)
+
+    assert 3 == ended.returncode
+    assert ["second stopped", "first stopped", ""] == ended.stdout.split("\n")
+
+
+# -- functions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signature", ["env", "env, *args", "environment=None", "*, env=None", "", "*args", "**more"])
+def test_a_function_gets_the_environment_if_it_takes_a_parameter(image: Image, signature: str) -> None:
+    """`pkg.mod:function` is called with the TrainingEnv if it has a parameter for it, without if not."""
+    ended = image.run(f"def train({signature}): print(list(locals().values()))", "train")
+    takes = signature.startswith("env")
+
+    assert ended.succeeded
+    assert takes == ("<TrainingEnv of job None on 'algo-1'>" in ended.stdout)
+
+
+def test_the_seed_documents_framework_container(image: Image) -> None:
+    """The MXNet container of the AWS document, with this package in the place of sagemaker_containers."""
+    image.job.hyperparameters["lr"] = 0.1
+    image.job.program("import sys, os; print(sys.argv[1:], os.environ['SAGEMAKER_CHANNELS'])")
+    ended = image.run(
+        """
+        import sagemaker_framework as framework
+
+        def train(env):
+            env = framework.training_env()
+            user_entry_point = env.module_name + ".py"
+            framework.entry_point.run(env.module_dir, user_entry_point, env.to_cmd_args(), env.to_env_vars())
+        """,
+        "train",
+    )
+
+    assert (0, "['--lr', '0.1'] training\n") == (ended.returncode, ended.stdout)
+
+
+def test_a_program_that_fails_within_a_function_fails_the_job_with_its_code(image: Image) -> None:
+    """What `entry_point.run` raises carries the program's exit code and cause."""
+    image.job.program("raise SystemExit('bad')")
+    ended = image.run(
+        """
+        import sagemaker_framework as framework
+        def train(env): framework.entry_point.run('train.py', [], env.to_env_vars())
+        """,
+        "train",
+    )
+
+    assert (1, "train.py exited with code 1: bad") == (ended.returncode, ended.cause)
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "cause"),
+    [
+        ("sys.exit(3)", 3, "called sys.exit(3)"),
+        ("sys.exit('no licence')", 1, "exited: no licence"),
+        ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
+    ],
+)
+def test_a_function_that_exits_fails_the_job(image: Image, call: str, code: int, cause: str) -> None:
+    """A framework module that leaves through sys.exit is no success: its code, and a failure file."""
+    ended = image.run(f"import sys\ndef train(): {call}", "train")
+
+    assert (code, False) == (ended.returncode, ended.has_success_marker)
+    assert cause in ended.cause
+
+
+def test_a_function_that_exits_well_is_a_success(image: Image) -> None:
+    """sys.exit(0) is a return."""
+    assert image.run("import sys\ndef train(): sys.exit(0)", "train").succeeded
+
+
+def test_a_nested_attribute_can_be_named(image: Image) -> None:
+    """`pkg.mod:Class.method` works as in console scripts."""
+    assert "in\n" == image.run("class A:\n  @staticmethod\n  def go(): print('in')", "A.go").stdout
