@@ -91,10 +91,8 @@ def main() -> int:
     print(f"train               median {train_time * 1000:.1f} ms, {ratio:.2f} times as long")
     print(f"launcher's peak     {mib:.1f} MiB (bare Python: {bare['peak_kib'] / 1024:.1f} MiB)")
     print(f"processes started   {len(helpers)} besides the program {helpers or ''}")
-    print(
-        f"modules loaded      {len(launcher['modules'])} (bare Python: {len(bare['modules'])}), from {', '.join(sorted(installed))} "
-        "and the standard library"
-    )
+    sources = ", ".join([*sorted(installed), "the standard library"])
+    print(f"modules loaded      {len(launcher['modules'])} (bare Python: {len(bare['modules'])}), from {sources}")
 
     failures = {
         f"the ratio is above {arguments.max_ratio:g}": ratio > arguments.max_ratio,

@@ -135,7 +135,7 @@ def _unpack_tar(stream: IO[bytes], folder: CodeFolder) -> None:
     import tarfile
 
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_strict_member()) as tar:
-        while member := tar.next():
+        for member in tar:
             _add_tar_member(tar, member, folder)
             tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every one.
     while stream.read(_CHUNK):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 import attrs
 
@@ -70,11 +70,11 @@ class TrainingEnv(Mapping[str, Any]):
     additional_framework_parameters: dict[str, Any]
     resource_config: dict[str, Any]
     input_data_config: dict[str, Any]
-    user_entry_point: Optional[str]
-    module_name: Optional[str]
+    user_entry_point: str | None
+    module_name: str | None
     module_dir: str
     log_level: int
-    framework_module: Optional[str]
+    framework_module: str | None
     current_host: str
     hosts: list[str]
     host_count: int
@@ -101,9 +101,9 @@ class TrainingEnv(Mapping[str, Any]):
     output_dir: str
     output_data_dir: str
     output_intermediate_dir: str
-    job_name: Optional[str]
-    region: Optional[str]
-    s3_output: Optional[str]
+    job_name: str | None
+    region: str | None
+    s3_output: str | None
     num_cpus: int
     num_gpus: int
     num_neurons: int
@@ -130,7 +130,7 @@ class TrainingEnv(Mapping[str, Any]):
         """
         return bool(self.additional_framework_parameters.get(f"sagemaker_{distribution}_enabled"))
 
-    def to_cmd_args(self, hyperparameters: Optional[Mapping[str, Any]] = None) -> list[str]:
+    def to_cmd_args(self, hyperparameters: Mapping[str, Any] | None = None) -> list[str]:
         """The program's arguments: `--name value` for each hyperparameter, sorted by name.
 
         Args:
@@ -161,7 +161,7 @@ class TrainingEnv(Mapping[str, Any]):
 _NAMES: dict[str, None] = {field.name: None for field in attrs.fields(TrainingEnv)}
 
 
-def training_env(environ: Optional[Mapping[str, str]] = None) -> TrainingEnv:
+def training_env(environ: Mapping[str, str] | None = None) -> TrainingEnv:
     """Read the job's configuration.
 
     Args:

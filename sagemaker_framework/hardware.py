@@ -11,6 +11,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 _SMI_DEADLINE = 10.0  # seconds; a healthy nvidia-smi answers within two, also with eight GPUs
 _REAPING = 1.0  # seconds for a killed nvidia-smi to go; one that the driver holds does not
@@ -111,7 +112,7 @@ def _ask_nvidia_smi(deadline: float) -> int:
     return found[0]
 
 
-def _gputil():  # type: ignore[no-untyped-def]
+def _gputil() -> Any:
     """GPUtil, also on Python 3.12 and later, which have no `distutils` for it to import."""
     import shutil
     import sys

@@ -39,7 +39,7 @@ class Ended:
 
     @property
     def exit_code(self) -> int:
-        """The exit code as a shell has it: 128 + n when signal n killed the process; never 0 for one that was needed."""
+        """As a shell has it: 128 + n when signal n killed the process; never 0 for one that was needed."""
         if self.returncode < 0:
             return 128 - self.returncode
         return self.returncode or int(bool(self.needed_by))

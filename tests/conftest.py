@@ -10,6 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3_server import use_endpoint
 
+pytest_plugins = ["jobs"]
+
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -25,7 +25,7 @@ class Finished:
         self.returncode = returncode
         self.stdout = stdout.decode("utf-8", "replace")
         self.stderr = stderr.decode("utf-8", "replace")
-        self.failure: Optional[str] = job.failure
+        self.failure: str | None = job.failure
         self.succeeded = (job.base / "output/success").exists() and (job.base / "success").exists()
         self.has_success_marker = (job.base / "output/success").exists() or (job.base / "success").exists()
 
@@ -49,7 +49,7 @@ class Job:
         self.config("inputdataconfig", {"training": {"TrainingInputMode": "File"}})
 
     @property
-    def failure(self) -> Optional[str]:
+    def failure(self) -> str | None:
         """The content of the failure file, if there is one."""
         file = self.base / "output/failure"
         return file.read_text("utf-8") if file.exists() else None

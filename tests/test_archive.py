@@ -441,7 +441,11 @@ def test_compressed_file_that_is_no_tar(code: Code) -> None:
     assert "is no intact gzip-compressed tar archive" in code.refuse(COMPRESSIONS["gzip"](b"print()\n" * 100))
 
 
-@pytest.mark.parametrize("archive", [tar(), tar(folder("."), folder("pkg")), COMPRESSIONS["gzip"](tar()), zip_file()])
+@pytest.mark.parametrize(
+    "archive",
+    [tar(), tar(folder("."), folder("pkg")), COMPRESSIONS["gzip"](tar()), zip_file()],
+    ids=["tar", "only folders", "gzip", "zip"],
+)
 def test_empty_archive(code: Code, archive: bytes) -> None:
     """An archive without a file fails the job."""
     assert "is an empty archive" in code.refuse(archive)

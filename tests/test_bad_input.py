@@ -5,7 +5,7 @@ A table: each case takes a job that would succeed, breaks it, and says which wor
 
 from __future__ import annotations
 
-import io
+import gzip
 import json
 import os
 import random
@@ -15,12 +15,13 @@ import subprocess
 import tarfile
 import textwrap
 import uuid
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 import psutil
 import pytest
+from archives import file, hard_link, member, symlink, tar, zip_file, zip_member
 from jobs import TRAIN, Finished, Job
 
 Setup = Callable[[Job], None]
@@ -50,7 +51,7 @@ def all_of(*setups: Setup) -> Setup:
     return setup
 
 
-def config(name: str, content: Union[str, bytes]) -> Setup:
+def config(name: str, content: str | bytes) -> Setup:
     """Write a configuration file as it is."""
 
     def setup(job: Job) -> None:
@@ -92,7 +93,7 @@ def variables(**changed: str) -> Setup:
     return lambda job: job.env.update(changed)
 
 
-def program(name: str, content: Union[str, bytes] = "print('the program ran')") -> Setup:
+def program(name: str, content: str | bytes = "print('the program ran')") -> Setup:
     """Have a file in the code folder, and make it the entry point."""
 
     def setup(job: Job) -> None:
@@ -129,7 +130,7 @@ def source(name: object) -> Setup:
     return setup
 
 
-def requirements(content: Union[str, bytes], **more_variables: str) -> Setup:
+def requirements(content: str | bytes, **more_variables: str) -> Setup:
     """Have a requirements.txt, and an installer that says no more than it must and asks no other computer."""
 
     def setup(job: Job) -> None:
@@ -187,38 +188,25 @@ def in_place_of(name: str, make: Callable[[Path], object]) -> Setup:
     return setup
 
 
-def one_key_a_line(values: dict[str, object]) -> str:
+def one_key_a_line(values: Mapping[str, object]) -> str:
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in values.items() if value is not ABSENT]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def tar(*members: tuple[str, dict[str, Any]], compression: str = "gz", program: bool = True) -> bytes:
-    """A tar archive with the good program and these members: their names and what tarfile is to know of them."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=f"w:{compression}") as opened:
-        for name, about in [*([("train.py", {"data": RAN_PROGRAM})] if program else []), *members]:
-            member = tarfile.TarInfo(name)
-            data = about.get("data", b"")
-            member.size = len(data)
-            for attribute in {"type", "linkname", "mode"} & set(about):
-                setattr(member, attribute, about[attribute])
-            opened.addfile(member, io.BytesIO(data))
-    return out.getvalue()
+def tgz(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """A .tar.gz with the good program and these members."""
+    return gzip.compress(tar(PROGRAM, *members))
 
 
 def zipped(*names: str) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as opened:
-        for name in names:
-            opened.writestr(name, "")
-    return out.getvalue()
+    """A .zip with these members."""
+    return zip_file(*((zip_member(name), b"") for name in names))
 
 
 RESOURCES = {"current_host": "algo-1", "network_interface_name": "eth0", "hosts": ["algo-1", "algo-2"]}
 GROUP = {"instance_group_name": "workers", "instance_type": "ml.m5.xlarge", "hosts": ["algo-1", "algo-2"]}
-RAN_PROGRAM = b"print('the program ran')"
-RANDOM = random.Random(0).randbytes(300_000)  # Nothing that gzip makes smaller.
-SYMLINK, HARD_LINK = tarfile.SYMTYPE, tarfile.LNKTYPE
+PROGRAM = file("train.py", b"print('the program ran')\n")
+DATA = file("data", random.Random(0).randbytes(300_000))  # Nothing that gzip makes smaller.
 
 
 # -- the table -------------------------------------------------------------------------------
@@ -638,12 +626,12 @@ ENTRY_POINTS = [
         id="picture as a program",
     ),
     case(
-        program("tool", RANDOM[:1000]),
+        program("tool", DATA[1][:1000]),
         "'tool' is neither a script nor a program for this machine",
         id="random bytes as a program",
     ),
     case(
-        program("source.tar.gz", tar()),
+        program("source.tar.gz", tgz()),
         "'source.tar.gz' is neither a script nor a program for this machine",
         id="archive as a program",
     ),
@@ -662,76 +650,110 @@ SOURCES = [
     case(archive(b""), "source.tar.gz", id="archive of no bytes"),
     case(archive(b"print('hello')\n" * 100), "source.tar.gz", "archive", id="script called archive"),
     case(archive(b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"), "source.tar.gz", id="S3's answer"),
-    case(archive(tar(("data", {"data": RANDOM}))[:20_000]), "source.tar.gz is no intact", "truncated", id="truncated"),
-    case(archive(tar(("data", {"data": RANDOM}))[:-4]), "source.tar.gz is no intact", id="truncated in the checksum"),
-    case(archive(tar()[:5]), "source.tar.gz is no intact", id="truncated in the header"),
+    case(archive(tgz(DATA)[:20_000]), "source.tar.gz is no intact", "truncated", id="truncated"),
+    case(archive(tgz(DATA)[:-4]), "source.tar.gz is no intact", id="truncated in the checksum"),
+    case(archive(tgz()[:5]), "source.tar.gz is no intact", id="truncated in the header"),
     case(
-        archive(tar()[:-8] + b"\0" * 8),
+        archive(tgz()[:-8] + b"\0" * 8),
         "source.tar.gz is no intact gzip-compressed tar archive",
         id="wrong checksum",
     ),
     case(
-        archive(tar(("data", {"data": RANDOM}), compression="")[:5000], name="source.tar"),
+        archive(tar(PROGRAM, DATA)[:5000], name="source.tar"),
         "source.tar is no intact tar archive",
         id="plain tar truncated",
     ),
-    case(archive(tar(program=False)), "source.tar.gz is an empty archive", id="archive without members"),
+    case(archive(gzip.compress(tar())), "source.tar.gz is an empty archive", id="archive without members"),
     case(archive(zipped()), "source.tar.gz is an empty archive", id="zip without members"),
     case(archive(zipped("train.py")[:-10], name="source.zip"), "source.zip is no intact zip", id="zip truncated"),
     case(archive(zipped("../escaped")), "the member '../escaped' would be outside", id="zip member escapes"),
     case(archive(zipped("/escaped")), "the member '/escaped' would be outside", id="zip member absolute"),
-    case(archive(tar(("../escaped", {}))), "the member '../escaped' would be outside", id="member escapes"),
+    case(archive(tgz(file("../escaped"))), "the member '../escaped' would be outside", id="member escapes"),
     case(
-        archive(tar(("a/../../escaped", {}))), "the member 'a/../../escaped' would be outside", id="member turns back"
+        archive(tgz(file("a/../../escaped"))), "the member 'a/../../escaped' would be outside", id="member turns back"
     ),
-    case(archive(tar(("/escaped", {}))), "the member '/escaped' would be outside", id="member absolute"),
+    case(archive(tgz(file("/escaped"))), "the member '/escaped' would be outside", id="member absolute"),
     case(
-        archive(tar(("null", {"type": tarfile.CHRTYPE}))),
+        archive(tgz(member("null", tarfile.CHRTYPE))),
         "the member 'null' is a device",
         id="character device",
     ),
-    case(archive(tar(("disk", {"type": tarfile.BLKTYPE}))), "the member 'disk' is a device", id="block device"),
-    case(archive(tar(("pipe", {"type": tarfile.FIFOTYPE}))), "the member 'pipe' is a FIFO", id="FIFO member"),
+    case(archive(tgz(member("disk", tarfile.BLKTYPE))), "the member 'disk' is a device", id="block device"),
+    case(archive(tgz(member("pipe", tarfile.FIFOTYPE))), "the member 'pipe' is a FIFO", id="FIFO member"),
     case(
-        archive(tar(("link", {"type": SYMLINK, "linkname": "/etc/passwd"}))),
+        archive(tgz(symlink("link", "/etc/passwd"))),
         "the member 'link' is a symlink to '/etc/passwd'",
         id="symlink to an absolute name",
     ),
     case(
-        archive(tar(("a/link", {"type": SYMLINK, "linkname": "../../escaped"}))),
+        archive(tgz(symlink("a/link", "../../escaped"))),
         "the member 'a/link' is a symlink to '../../escaped'",
         id="symlink to outside",
     ),
     case(
-        archive(tar(("here", {"type": SYMLINK, "linkname": "."}), ("here/escaped", {}))),
+        archive(tgz(symlink("here", "."), file("here/escaped"))),
         "the member 'here/escaped' would be written through the symlink 'here'",
         id="member through a symlink",
     ),
     case(
-        archive(tar(("link", {"type": HARD_LINK, "linkname": "../../etc/passwd"}))),
+        archive(tgz(hard_link("link", "../../etc/passwd"))),
         "the member 'link' is a hard link to '../../etc/passwd'",
         id="hard link to outside",
     ),
     case(
-        archive(tar(("link", {"type": HARD_LINK, "linkname": "no-such-member"}))),
+        archive(tgz(hard_link("link", "no-such-member"))),
         "the member 'link' is a hard link to 'no-such-member'",
         id="hard link to nothing",
     ),
     case(
-        archive(tar((".", {"type": SYMLINK, "linkname": "x"}))),
+        archive(tgz(symlink(".", "x"))),
         "the member '.' ",
         id="member in place of the code folder",
     ),
     case(
-        all_of(archive(tar()), in_place_of("code", Path.touch)),
+        all_of(archive(tgz()), in_place_of("code", Path.touch)),
         "code",
         id="a file where the code is to go",
     ),
     case(
-        all_of(archive(tar(("main.py", {}), program=False)), in_place_of("code/train.py", lambda path: None)),
+        all_of(archive(gzip.compress(tar(file("main.py")))), in_place_of("code/train.py", lambda path: None)),
         "'train.py' is not in",
         "which holds main.py",
         id="archive without the program",
+    ),
+]
+
+S3_SOURCES = [
+    case(
+        source("s3://no-such-bucket/source.tar.gz"),
+        "s3://no-such-bucket/source.tar.gz cannot be downloaded",
+        "NoSuchBucket",
+        id="no such bucket",
+    ),
+    case(
+        source("s3://code/no-such-key.tar.gz"),
+        "s3://code/no-such-key.tar.gz cannot be downloaded",
+        "NoSuchKey",
+        id="no such key",
+    ),
+    case(source("s3://code/folder/"), "s3://code/folder/ names no S3 object", id="key of a folder"),
+    case(
+        source("s3://code/train.py"), "s3://code/train.py is no archive", ".tar.gz", id="script in place of the archive"
+    ),
+    case(source("s3://code/truncated.tar.gz"), "s3://code/truncated.tar.gz is no intact", id="object truncated"),
+    case(source("s3://code/escapes.tar.gz"), "the member '../escaped' would be outside", id="object's member escapes"),
+    case(source("s3://code/nothing"), "s3://code/nothing is no archive", id="object of no bytes"),
+    case(
+        all_of(source("s3://code/train.py"), variables(S3_ENDPOINT_URL="not a URL")),
+        "s3://code/train.py cannot be downloaded",
+        "not a URL",
+        id="endpoint that is no URL",
+    ),
+    case(
+        all_of(source("s3://code/train.py"), variables(AWS_ACCESS_KEY_ID="")),
+        "s3://code/train.py cannot be downloaded",
+        "credentials",
+        id="no credentials",
     ),
 ]
 
@@ -1005,6 +1027,19 @@ def test_bad_input(job: Job, setup: Setup, words: tuple[str, ...], exit_code: in
     assert stdout == ended.stdout
 
 
+@pytest.mark.parametrize(("setup", "words", "exit_code", "stdout"), S3_SOURCES)
+def test_bad_input_from_s3(
+    job: Job, s3: Any, setup: Setup, words: tuple[str, ...], exit_code: int, stdout: str
+) -> None:
+    """The same goes for what is, or is not, on S3."""
+    s3.put_object(Bucket="code", Key="train.py", Body=PROGRAM[1])
+    s3.put_object(Bucket="code", Key="nothing", Body=b"")
+    s3.put_object(Bucket="code", Key="truncated.tar.gz", Body=tgz(DATA)[:-100])
+    s3.put_object(Bucket="code", Key="escapes.tar.gz", Body=tgz(file("../escaped")))
+
+    test_bad_input(job, setup, words, exit_code, stdout)
+
+
 def test_the_job_that_the_table_breaks_is_good(job: Job) -> None:
     """
     As it is before it is broken, the job succeeds.
@@ -1023,7 +1058,7 @@ def test_more_problems_than_a_line_holds(job: Job) -> None:
     """
     good(job)
     resources(current_host=1, network_interface_name=2, hosts=3, current_group_name=4, instance_groups=5)(job)
-    channels(dict.fromkeys(("a", "b", "c")))(job)
+    channels({"a": None, "b": None, "c": None})(job)
 
     ended = run(job)
 
@@ -1051,7 +1086,7 @@ def test_no_output_folder(job: Job) -> None:
 
 def good(job: Job) -> None:
     """Make the job one that succeeds."""
-    program("train.py", RAN_PROGRAM)(job)
+    program("train.py")(job)
     resources()(job)
 
 

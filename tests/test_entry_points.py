@@ -172,7 +172,7 @@ def test_run_without_a_uri(here: Job, tmp_path: Path) -> None:
 def test_run_raises_what_the_program_failed_with(here: Job) -> None:
     """A program that fails raises a ProgramError with its exit code, its cause and its last traceback."""
     here.write("go.py", "raise ValueError('x')")
-    with pytest.raises(ProgramError, match="go.py exited with code 1: ValueError: x") as caught:
+    with pytest.raises(ProgramError, match=r"go\.py exited with code 1: ValueError: x") as caught:
         entry_point.run("go.py", [], {})
 
     assert 1 == caught.value.exit_code

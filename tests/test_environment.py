@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import attrs
 import pytest
@@ -105,8 +105,8 @@ TOOLKIT_KEYS = [
 
 def read(
     job: Job,
-    hyperparameters: Optional[Mapping[str, str]] = None,
-    cluster: Optional[Mapping[str, Any]] = None,
+    hyperparameters: Mapping[str, str] | None = None,
+    cluster: Mapping[str, Any] | None = None,
     **environ: str,
 ) -> TrainingEnv:
     """The environment of a job with these hyperparameters (as the service has them), hosts and variables."""
@@ -195,7 +195,7 @@ def test_without_a_base_folder_it_is_opt_ml() -> None:
     """Without SAGEMAKER_BASE_DIR, the files are looked for in /opt/ml."""
     if os.path.exists("/opt/ml/input/config"):
         pytest.skip("this machine has an /opt/ml/input/config of its own")
-    with pytest.raises(ConfigurationError, match="/opt/ml/input/config/hyperparameters.json is missing"):
+    with pytest.raises(ConfigurationError, match=r"/opt/ml/input/config/hyperparameters\.json is missing"):
         training_env({})
 
 
@@ -380,7 +380,7 @@ def test_the_log_level(job: Job, hyperparameters: dict[str, str], environ: dict[
         ({}, {}, None),
     ],
 )
-def test_the_job_name(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], name: Optional[str]) -> None:
+def test_the_job_name(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], name: str | None) -> None:
     """The job's name is the service's (TRAINING_JOB_NAME), else the client's (sagemaker_job_name)."""
     assert name == read(job, hyperparameters, **environ).job_name
 
@@ -394,7 +394,7 @@ def test_the_job_name(job: Job, hyperparameters: dict[str, str], environ: dict[s
         ({}, {}, None),
     ],
 )
-def test_the_region(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], region: Optional[str]) -> None:
+def test_the_region(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], region: str | None) -> None:
     """The region is the client's (sagemaker_region), else the service's (AWS_REGION), else the AWS SDK's."""
     assert region == read(job, hyperparameters, **environ).region
 

@@ -59,8 +59,30 @@ def test_json_is_decoded(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "plain", "x y", "s3://bucket/key", "True", "None", "inf", "[1, 'two', None]", "(1, 2)", "{'a': 1}"]
-    + ['"open', "0x10", "1_000", "01", "1,5", "[1, 2", "\ufeff1", "tab\tand\nnewline", "it's", "日本", "\0"],
+    [
+        "",
+        " ",
+        "plain",
+        "x y",
+        "s3://bucket/key",
+        "True",
+        "None",
+        "inf",
+        "[1, 'two', None]",
+        "(1, 2)",
+        "{'a': 1}",
+        '"open',
+        "0x10",
+        "1_000",
+        "01",
+        "1,5",
+        "[1, 2",
+        "\ufeff1",
+        "tab\tand\nnewline",
+        "it's",
+        "日本",
+        "\x00",
+    ],
 )
 def test_what_is_no_json_stays_as_it_is(text: str) -> None:
     """A value that is not JSON stays the text that it is."""
