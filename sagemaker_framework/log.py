@@ -34,7 +34,7 @@ def parse_level(value: object) -> int:
     Raises:
         ValueError: it is none of these.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     text = str(value).strip().upper()
     if text.isdecimal():

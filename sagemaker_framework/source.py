@@ -9,6 +9,9 @@ from sagemaker_framework import archive, log, s3
 from sagemaker_framework.code_folder import CodeFolder
 from sagemaker_framework.errors import SourceError
 
+#: A file with such a name was meant to be unpacked, whatever it holds.
+_ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
+
 
 def fetch(uri: str, code_dir: str, *, region: str | None = None) -> None:
     """Bring the user's code to `code_dir`.
@@ -80,6 +83,10 @@ def _copy_or_unpack(path: str, folder: CodeFolder) -> None:
     with open(path, "rb") as stream:
         if archive.unpack(stream, folder):
             return
+        if name.endswith(_ARCHIVE_NAMES):
+            raise SourceError(
+                f"{folder.source} is no archive, though called one; submit the code as {archive.SUPPORTED}"
+            )
         if os.path.realpath(path) != os.path.realpath(os.path.join(folder.path, name)):
             status = os.fstat(stream.fileno())
             folder.add_file(name, stream, status.st_mode, status.st_mtime)

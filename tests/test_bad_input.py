@@ -553,7 +553,7 @@ ENTRY_POINTS = [
         program("train.py", "print('one'"), "train.py exited with code 1: SyntaxError", id="script with an open bracket"
     ),
     case(program("train.py", b"print('\xfc')"), "train.py exited with code 1: SyntaxError", id="script in Latin-1"),
-    case(program("train.py", b"print(1)\0"), "train.py exited with code 1: ", "null byte", id="script with a NUL"),
+    case(program("train.py", b"pri\0nt(1)"), "train.py exited with code 1: ", id="script with a NUL"),
     case(
         program("train.py", "import no_such_library"),
         "train.py exited with code 1: ModuleNotFoundError: No module named 'no_such_library'",
@@ -727,13 +727,13 @@ S3_SOURCES = [
     case(
         source("s3://no-such-bucket/source.tar.gz"),
         "s3://no-such-bucket/source.tar.gz cannot be downloaded",
-        "NoSuchBucket",
+        "the bucket does not exist",
         id="no such bucket",
     ),
     case(
         source("s3://code/no-such-key.tar.gz"),
         "s3://code/no-such-key.tar.gz cannot be downloaded",
-        "NoSuchKey",
+        "there is no such object",
         id="no such key",
     ),
     case(source("s3://code/folder/"), "s3://code/folder/ names no S3 object", id="key of a folder"),
@@ -764,7 +764,7 @@ REQUIREMENTS = [
         "no-such-package==1.0",
         id="package that is not there",
     ),
-    case(requirements("numpy\nscipy==\n"), "requirements.txt", "scipy==", id="requirement mistyped"),
+    case(requirements("scipy=>1.0\n"), "requirements.txt", "scipy=>1.0", id="requirement mistyped"),
     case(requirements("-r more.txt\n"), "requirements.txt", "more.txt", id="requirements that are not there"),
     case(requirements(b"\xff\xfen\0u\0m"), "requirements.txt", id="requirements in UTF-16 cut off"),
     case(
