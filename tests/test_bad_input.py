@@ -639,7 +639,7 @@ ENTRY_POINTS = [
 
 SOURCES = [
     case(source("{base}/missing.tar.gz"), "missing.tar.gz", id="no such archive"),
-    case(source("{base}/missing"), "missing", id="no such folder"),
+    case(source("{base}/missing"), "missing", id="no such source folder"),
     case(source("relative/folder"), "relative/folder", id="no such relative folder"),
     case(source("ftp://host/source.tar.gz"), "ftp://host/source.tar.gz", "s3://", id="FTP"),
     case(source("https://host/source.tar.gz"), "https://host/source.tar.gz", "s3://", id="HTTPS"),
@@ -813,7 +813,7 @@ TRAINING_MODULE = [
     case(trainer("", "MyTrainer"), "my_container:MyTrainer", "has no MyTrainer", id="unknown attribute"),
     case(trainer("class A: pass", "A.B.C"), "my_container:A.B.C", "has no A.B.C", id="unknown nested attribute"),
     case(trainer("class MyTrainer: pass"), "MyTrainer is a class, but no subclass of", id="a class of another kind"),
-    case(trainer("MyTrainer = 3"), "MyTrainer is neither a class nor a function", id="a number"),
+    case(trainer("MyTrainer = 3"), "MyTrainer is neither a class nor a function", id="attribute a number"),
     case(
         trainer("""
             from abc import abstractmethod
