@@ -328,37 +328,13 @@ def to_env_vars(values: Mapping[str, Any]) -> dict[str, str]:
     """
     shown: dict[str, Any] = {
         name: values[name]
-        for name in [
-            "hosts",
-            "current_host",
-            "current_host_rank",
-            "host_count",
-            "network_interface_name",
-            "current_instance_type",
-            "current_instance_group",
-            "current_instance_group_hosts",
-            "instance_groups",
-            "instance_groups_dict",
-            "distribution_instance_groups",
-            "is_hetero",
-            "resource_config",
-            "input_data_config",
-            "user_entry_point",
-            "module_name",
-            "module_dir",
-            "framework_module",
-            "log_level",
-            "model_dir",
-            "input_dir",
-            "input_config_dir",
-            "input_data_dir",
-            "output_dir",
-            "output_data_dir",
-            "output_intermediate_dir",
-            "num_cpus",
-            "num_gpus",
-            "num_neurons",
-        ]
+        for name in (
+            "hosts current_host current_host_rank host_count network_interface_name current_instance_type "
+            "current_instance_group current_instance_group_hosts instance_groups instance_groups_dict "
+            "distribution_instance_groups is_hetero resource_config input_data_config user_entry_point "
+            "module_name module_dir framework_module log_level model_dir input_dir input_config_dir "
+            "input_data_dir output_dir output_data_dir output_intermediate_dir num_cpus num_gpus num_neurons"
+        ).split()
     }
     shown.update(
         hps=values["hyperparameters"],

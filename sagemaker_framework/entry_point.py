@@ -261,7 +261,8 @@ def run(
         program = choose(user_entry_point, where.code)
         program.install(supervisor.run, region)
         argv = program.command([str(arg) for arg in args or ()])
-        ended = supervise(supervisor.run, program, argv, program.env_vars(), env_vars or {})
+        variables = {name: str(value) for name, value in (env_vars or {}).items()}
+        ended = supervise(supervisor.run, program, argv, program.env_vars(), variables)
         if ended.exit_code:
             raise ended.error()
 

@@ -11,21 +11,7 @@ MASK = "******"
 #: Parts of a name that mark its value as secret, each a whole word of the name:
 #: `db_password`, `githubToken` and `AWS_SECRET_ACCESS_KEY` do, `tokenizer` and `monkey` do not.
 _SECRET_WORDS = frozenset(
-    [
-        "secret",
-        "secrets",
-        "password",
-        "passwords",
-        "passwd",
-        "pwd",
-        "passphrase",
-        "token",
-        "credential",
-        "credentials",
-        "creds",
-        "auth",
-        "apikey",
-    ]
+    "secret secrets password passwords passwd pwd passphrase token credential credentials creds auth apikey".split()
 )
 _SECRET_PAIRS = frozenset(
     {("api", "key"), ("access", "key"), ("private", "key"), ("account", "key"), ("signing", "key")}
