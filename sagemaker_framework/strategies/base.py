@@ -26,8 +26,8 @@ class DistributionStrategy(ABC):
 
     May be overridden, in the order they are called:
 
-    - `start_servers(launch)`: helper processes beside the program
     - `env_vars()`: variables that the program gets besides the job's own
+    - `start_servers(launch)`: helper processes beside the program
 
     Args:
         env: the job's environment, `TrainingEnv` or another mapping with its names.
@@ -48,7 +48,7 @@ class DistributionStrategy(ABC):
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
         """The argument list that this host runs.
 
-        Called once, by the Trainer, after the servers have started.
+        Called once, by the Trainer, when the code and its requirements are in place, before any server starts.
 
         Args:
             entry_point: the user's program; `entry_point.command(args)` runs it once.
@@ -65,5 +65,5 @@ class DistributionStrategy(ABC):
         """
 
     def env_vars(self) -> Mapping[str, str]:
-        """More variables for the program.  Called once, by the Trainer, before the program starts."""
+        """More variables for the program.  Called once, by the Trainer, after `command`."""
         return {}
