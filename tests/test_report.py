@@ -62,7 +62,7 @@ def test_the_traceback_is_among_what_sagemaker_shows(job: Job) -> None:
 
 def test_what_is_too_long_to_be_shown_is_still_there(job: Job) -> None:
     """Behind the first 1,024 characters the failure file holds the whole traceback."""
-    job.program("def f(n):\n  if n: f(n - 1)\n  " + "'" + "x" * 200 + "'; raise RuntimeError('deep')\nf(3)\n")
+    job.program("def f(n):\n  if n: f(n - 1)\n  " + "'" + "x" * 1200 + "'; raise RuntimeError('deep')\nf(3)\n")
     failure = job.run().failure or ""
 
     assert "Traceback (most recent call last):" in failure[1024:]
