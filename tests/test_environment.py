@@ -321,7 +321,7 @@ def test_the_usage_example_of_the_aws_document(job: Job) -> None:
         ({}, {}, None),
     ],
 )
-def test_the_program(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], program: str) -> None:
+def test_the_program(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], program: str | None) -> None:
     """The program is that of SAGEMAKER_PROGRAM, else of the hyperparameter sagemaker_program."""
     assert program == read(job, hyperparameters, **environ).user_entry_point
 
@@ -347,7 +347,7 @@ def test_the_module_name(job: Job, program: str, module: str) -> None:
         ({}, {}, None),
     ],
 )
-def test_the_source(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], source: str) -> None:
+def test_the_source(job: Job, hyperparameters: dict[str, str], environ: dict[str, str], source: str | None) -> None:
     """The code comes from sagemaker_submit_directory, else SAGEMAKER_SUBMIT_DIRECTORY, else is in the code folder."""
     assert (source or f"{job.base}/code") == read(job, hyperparameters, **environ).module_dir
 

@@ -66,6 +66,38 @@ LOST = {
 }
 
 
+#: The arguments that sagemaker-training 5.1.4 makes of them, where no type is lost.
+ARGUMENTS = {
+    "--a_bool": "True",
+    "--a_dict": "k=[1, {'z': True}],s=q\"q",
+    "--a_float": "0.001",
+    "--a_list": "[1, 'two', 3.5, None]",
+    "--a_none": "",
+    "--a_str": "plain",
+    "--an_int": "3",
+    "--backslash": "C:\\x",
+    "--big": "100000000000000000000",
+    "--dash-name": "1",
+    "--dollar": "$HOME `id` ; rm",
+    "--empty": "",
+    "--f_bool": "False",
+    "--inf": "inf",
+    "--json_str": '{"a": 1}',
+    "--neg": "-7",
+    "--newline": "line1\nline2\ttab",
+    "--num_str": "12",
+    "--path": "s3://b/k",
+    "--quotes": 'say "hi" it\'s',
+    "-s": "single",
+    "--sci": "1e-05",
+    "--spaces": " lead and trail ",
+    "--true_str": "True",
+    "--tuple": "[1, 2]",
+    "--under_score": "2",
+    "--unicode": "héllo ✓ 日本",
+}
+
+
 def configure(job: Job, request: str) -> dict[str, str]:
     """Lay the hyperparameters of a request out as the service does."""
     hyperparameters: dict[str, str] = json.loads((REQUESTS / f"{request}.json").read_text())["HyperParameters"]
@@ -108,8 +140,31 @@ def test_the_distribution_that_a_caller_asks_for_is_known(job: Job, request_: st
     assert training_env(job.environ()).is_enabled(distribution)
 
 
-def test_a_real_request_gives_the_toolkits_arguments(job: Job) -> None:
-    """A framework estimator's request gives the argument list that sagemaker-training 5.1.4 makes of it."""
-    configure(job, "v2/byoc_entry_point")
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        ("v2/byoc_entry_point", {"--epochs": "3", "--lr": "0.1", "--name": "x y"}),
+        (
+            "v2/pytorch_smmodelparallel",
+            {"--mp_parameters": "ddp=True,microbatches=4,partitions=2,placement_strategy=spread"},
+        ),
+        ("v3/torchrun_smp", {"--mp_parameters": "hybrid_shard_degree=4,tensor_parallel_degree=2"}),
+        ("v2/pytorch_hyperparameters_all_types", ARGUMENTS),
+        ("v3/no_source_code_hyperparameters_all_types", {**ARGUMENTS, "--json_str": "a=1"}),
+        (
+            "v2/byoc_no_entry_point_hyperparameters_all_types",
+            {
+                **ARGUMENTS,
+                "--a_dict": "{'k': [1, {'z': True}], 's': 'q\"q'}",
+                "--a_none": "None",
+                "--json_str": "a=1",
+                "--tuple": "(1, 2)",
+            },
+        ),
+    ],
+)
+def test_a_real_request_gives_the_toolkits_arguments(job: Job, request_: str, arguments: dict[str, str]) -> None:
+    """A real request gives the argument list that sagemaker-training 5.1.4 makes of it, in its order."""
+    configure(job, request_)
 
-    assert ["--epochs", "3", "--lr", "0.1", "--name", "x y"] == training_env(job.environ()).to_cmd_args()
+    assert [part for argument in arguments.items() for part in argument] == training_env(job.environ()).to_cmd_args()
