@@ -7,7 +7,8 @@ What can go wrong, by who can mend it.
     |-- InstallError            what the code requires cannot be installed: the job's owner
     |-- EntryPointError         the program is not there or cannot be started: the job's owner
     |-- ProgramError            the program, or a server beside it, ended badly: the program's author
-    `-- TrainerError            SAGEMAKER_TRAINING_MODULE or a hook in it: the image's author
+    |-- TrainerError            SAGEMAKER_TRAINING_MODULE or a hook in it: the image's author
+    `-- HostsError              hosts cannot be made, or used, on this machine: whoever plays SageMaker on it
     JobStopped                  not an error: the service, or a person, asked the job to stop
 
 Every error carries one line for its reader (`str(error)`), what may follow it in
@@ -80,6 +81,19 @@ class TrainerError(FrameworkError):
     def __init__(self, message: str, detail: str = "", exit_code: int = 1) -> None:
         super().__init__(message, detail)
         self.exit_code = exit_code
+
+
+class HostsError(FrameworkError):
+    """Hosts cannot be made on this machine, or one that was made is gone.
+
+    Args:
+        message: what is missing or wrong, in one line.
+        forbidden: whether this user, or this machine, is not allowed to make hosts, whatever is installed.
+    """
+
+    def __init__(self, message: str, forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.forbidden = forbidden
 
 
 class JobStopped(BaseException):

@@ -19,6 +19,9 @@ PACKAGE = Path(sagemaker_framework.__file__).parent
 #: From the top down: a module imports only from the lines below its own.
 LAYERS = [
     ["__main__"],
+    ["local.hosts"],
+    ["local.keeper"],
+    ["local"],
     ["cli"],
     ["trainer"],
     ["environment"],

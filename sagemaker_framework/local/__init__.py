@@ -1,0 +1,1 @@
+"""SageMaker on one machine: hosts that are not there."""

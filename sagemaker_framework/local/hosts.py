@@ -1,0 +1,311 @@
+"""
+Hosts that are not there: several hosts, each as private as a container, on one machine.
+
+```python
+with Hosts(2, share=["/work"]) as hosts:
+    job = hosts[0].popen(["ping", "-c1", "algo-2"], stdout=subprocess.PIPE)
+    print(job.communicate(), hosts[0].path("/opt/ml/output/failure").exists())
+```
+
+A host has network, mount, process, IPC and host name namespaces of its own over an overlay of the machine's file
+system: all that it writes is its own, and in memory; /opt/ml, /tmp, /dev/shm, /run and /root start out empty.
+Hosts see each other, by the names in /etc/hosts, and nothing else: neither the machine nor anything beyond it. The
+host name is not that name but one like `ip-10-77-0-2`, as on SageMaker.
+
+Needs root, Linux 5.3, and the tools `ip` and `nsenter`. Several sets can be there at once, as nothing of them has a
+name on the machine; what becomes of them when their owner is killed is in keeper.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import ipaddress
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sagemaker_framework.errors import HostsError
+
+#: Every set's network; they do not meet.
+NETWORK = ipaddress.ip_network("10.77.0.0/16")
+#: How long processes that were killed may take to be gone, in seconds.
+DEATH = 10.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Running(NamedTuple):
+    """A process on a host: its id on this machine, its id on the host, and its name and command line."""
+
+    pid: int
+    pid_on_host: int
+    name: str
+    command: str
+
+
+class Host:
+    """
+    One host of a set; made by `Hosts`.
+
+    Attributes:
+        name: what the other hosts call it, such as `algo-1`.
+        hostname: what it calls itself.
+        address: its IP address.
+    """
+
+    def __init__(self, hosts: Hosts, number: int, pid: int, name: str, hostname: str, address: str) -> None:
+        self.name = name
+        self.hostname = hostname
+        self.address = address
+        self._hosts = hosts
+        self._port = f"port{number}"
+        self._pid = pid
+        self._network = _network_of(pid)
+        # The files outlive the processes for as long as these are open.
+        self._files = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+        self._root = os.open(f"/proc/{pid}/root", os.O_PATH)
+        self._here = os.getpid()
+        self._alive = True
+
+    def popen(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str = "/", **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command on the host.
+
+        The process is the caller's own child, so its exit code, signals and streams are as with any other; on the
+        host it is beside the first process (PID 1), which does nothing but reap orphans, so that what a command
+        leaves behind is still there to be seen.  One that has to be PID 1 itself can be started by
+        `unshare --pid --fork --mount-proc --kill-child`, which keeps signals from it.
+
+        Args:
+            argv: the command; exit code 127 if the host has no such program.
+            env: its variables; this process's if None.
+            cwd: the folder on the host that it starts in.
+            options: for `subprocess.Popen`.
+
+        Returns:
+            The process.
+
+        Raises:
+            HostsError: the host was killed.
+            NotADirectoryError: there is no such folder on the host.
+        """
+        self._check_alive()
+        if not self.path(cwd).is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"no such folder on {self.name}", cwd)
+        enter = [self._hosts.nsenter, f"--target={self._pid}", "--mount", "--net", "--uts", "--ipc"]
+        with _children_in(self._pid):
+            return subprocess.Popen([*enter, f"--wd={self.path(cwd)}", "--", *argv], env=env, **options)
+
+    def path(self, path: str = "/") -> Path:
+        """Where a file of the host can be read and written from outside, also after the host was killed.
+
+        As usable by other processes as by this one, until the set is closed.  Not to be resolved, and no absolute
+        link to be followed: either leads to the machine's own files.
+        """
+        return Path(f"/proc/{self._here}/fd/{self._root}", path.lstrip("/"))
+
+    def processes(self) -> list[Running]:
+        """What runs on the host, apart from its first process; not what has ended and was not waited for."""
+        return list(_running([self])) if self._alive else []
+
+    def kill(self) -> None:
+        """Have the host die: all its processes are killed at once, and when they are gone its network is too.
+
+        As when a container is killed: connections are closed by the kernel.  For a machine that loses power, of
+        which nobody hears anything any more, cut it off first.
+        """
+        if self._alive:
+            self._die()
+            _await_end([self])
+            # The kernel removes the network too, but some time later.
+            with contextlib.suppress(HostsError):
+                self._hosts.ip(f"link delete {self._port}")
+
+    def cut(self) -> None:
+        """Pull the network cable: nothing is sent or received any more, and nobody is told."""
+        self._switch("down")
+
+    def mend(self) -> None:
+        """Put the network cable in again."""
+        self._switch("up")
+
+    def _switch(self, state: str) -> None:
+        self._check_alive()
+        self._hosts.ip(f"link set {self._port} {state}")
+
+    def _check_alive(self) -> None:
+        if not self._alive:
+            raise HostsError(f"{self.name} was killed")
+
+    def _die(self) -> None:
+        self._alive = False
+        # No other process can have got this id: the keeper does not wait for its children.
+        os.kill(self._pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        os.close(self._files)
+        os.close(self._root)
+
+
+class Hosts(Sequence[Host]):
+    """
+    A set of hosts on a network of their own; a context manager, at whose end they are gone.
+
+    Args:
+        count: how many.
+        share: folders of the machine that all hosts have too, at the same place, as a shared file system has them;
+            also those that are on another file system than `root`, which hosts do not see otherwise.
+        root: the folder whose files the hosts start with, such as that of an image.
+        names: what they are called; `algo-1`, `algo-2`, ... if None.
+        interface: their network interface.
+
+    Raises:
+        HostsError: hosts cannot be made on this machine.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        share: Iterable[str | os.PathLike[str]] = (),
+        root: str = "/",
+        names: Sequence[str] | None = None,
+        interface: str = "eth0",
+    ) -> None:
+        self._hosts: list[Host] = []
+        names = [f"algo-{number}" for number in range(1, count + 1)] if names is None else names
+        share = sorted({os.path.realpath(folder) for folder in share})
+        _check(share, root)
+        self.nsenter = str(shutil.which("nsenter"))
+        gateway, *addresses = [str(NETWORK[number]) for number in range(1, len(names) + 2)]
+        hosts = [(name, f"ip-{address.replace('.', '-')}", address) for name, address in zip(names, addresses)]
+        settings = {
+            "owner": os.getpid(),
+            "root": root,
+            "share": share,
+            "hosts": hosts,
+            "interface": interface,
+            "prefix": NETWORK.prefixlen,
+            "gateway": gateway,
+        }
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "keeper.py"), json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            assert self._keeper.stdout
+            with self._keeper.stdout as stream:
+                answer = json.loads(stream.readline() or '{"error": "their keeper was killed", "errno": 0}')
+            if "error" in answer:
+                forbidden = answer["errno"] in (errno.EPERM, errno.EACCES)
+                raise HostsError(f"hosts cannot be made on this machine: {answer['error']}", forbidden)
+            self._hosts += [Host(self, at, pid, *hosts[at]) for at, pid in enumerate(answer["pids"])]
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Kill the hosts, and give back all that they had."""
+        for host in self._hosts:
+            if host._alive:
+                host._die()
+        _await_end(self._hosts)
+        self._keeper.kill()
+        self._keeper.wait()
+        for host in self._hosts:
+            host._close()
+        self._hosts = []
+
+    def ip(self, command: str) -> None:
+        """Have `ip` carry out a command on the switch that the hosts are connected to, each by `port0`, `port1`, ..."""
+        enter = [self.nsenter, f"--net=/proc/{self._keeper.pid}/ns/net", "ip", *command.split()]
+        ended = subprocess.run(enter, capture_output=True, text=True)
+        if ended.returncode:
+            raise HostsError(f"ip {command}: {ended.stderr.strip()}")
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._hosts[at]
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check(share: Iterable[str], root: str) -> None:
+    """See to it that hosts can be made here.
+
+    Raises:
+        HostsError: all that is missing.
+    """
+    missing = [f"no tool `{tool}` ({package})" for tool, package in _TOOLS.items() if not shutil.which(tool)]
+    missing += [f"no folder {folder}" for folder in (*share, root) if not os.path.isdir(folder)]
+    if os.geteuid():
+        missing.append("not run by root")
+    if missing:
+        raise HostsError(f"hosts cannot be made on this machine: {', '.join(missing)}", bool(os.geteuid()))
+
+
+_TOOLS = {"ip": "Debian's package iproute2", "nsenter": "Debian's package util-linux"}
+
+
+@contextlib.contextmanager
+def _children_in(pid: int) -> Iterator[None]:
+    """Have this thread's new children be in the process namespace of that process."""
+    own, other = os.open("/proc/self/ns/pid", os.O_RDONLY), os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+    try:
+        _set_namespace(other)
+        yield
+    finally:
+        _set_namespace(own)
+        os.close(own)
+        os.close(other)
+
+
+def _set_namespace(namespace: int) -> None:
+    if _libc.setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
+
+
+def _network_of(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
+def _running(hosts: Iterable[Host]) -> Iterator[Running]:
+    """The processes in these hosts' network namespaces, which also holds those that left the others."""
+    networks, first = {host._network for host in hosts}, {host._pid for host in hosts}
+    for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]:
+        # A process may end at any time; one that has, but was not waited for, is in no namespace.
+        with contextlib.suppress(OSError):
+            if _network_of(pid) in networks and pid not in first:
+                status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+                yield Running(pid, int(status["NSpid"].split()[-1]), status["Name"], command.decode(errors="replace"))
+
+
+def _await_end(hosts: Sequence[Host]) -> None:
+    """Wait until nothing is left of hosts whose first processes were killed, which the others do not survive."""
+    while left := list(_running(hosts)):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                ending = os.pidfd_open(process.pid)
+                try:
+                    if not select.select([ending], [], [], DEATH)[0]:
+                        raise HostsError(f"{process.name} (process {process.pid}) was killed and does not end")
+                finally:
+                    os.close(ending)
