@@ -15,10 +15,16 @@ READY := $(VENV)/ready-$(subst /,_,$(PYTHON))-$(EXTRAS)
 BENCH := .venvs/benchmark
 PACKAGE := setup.cfg pyproject.toml $(shell find sagemaker_framework -name '*.py')
 
+# What jobs on several hosts run: Debian's Open MPI, which is version 4, sshd, and what makes hosts.
+CLUSTER := .venvs/cluster
+CLUSTER_TOOLS := /usr/bin/mpirun /usr/sbin/sshd /usr/bin/ssh /usr/bin/nsenter /usr/sbin/ip
+
 .PHONY: help
 help:
 	@echo 'make test       run the tests with $$PYTHON (python3)'
 	@echo 'make test-all   run them on each Python that is installed, or on $$PYTHONS'
+	@echo 'make test-cluster   run those on several hosts, as root'
+	@echo 'make cluster-tools  install what they need, with apt-get'
 	@echo 'make lint       check style, format and types'
 	@echo 'make demo       train a real model through the real train command'
 	@echo 'make benchmark  measure, and check the limits that the project promises'
@@ -31,6 +37,16 @@ test: $(READY)
 .PHONY: test-all
 test-all:
 	@$(PYTHON) tests/every_python.py $(PYTHONS)
+
+# Hosts are made by root only; elsewhere these tests are skipped.
+.PHONY: test-cluster
+test-cluster: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
+	$(CLUSTER)/bin/python -m pytest -m cluster $(ARGS)
+
+.PHONY: cluster-tools
+cluster-tools:
+	@ls $(CLUSTER_TOOLS) > /dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install \
+		-qq -y --no-install-recommends openmpi-bin openssh-server openssh-client iproute2 util-linux; }
 
 .PHONY: lint
 lint: $(READY)
@@ -64,6 +80,11 @@ clean:
 $(READY): setup.cfg
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python $(PIP) --config-settings editable_mode=compat --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(CLUSTER)/ready-$(subst /,_,$(PYTHON)): setup.cfg
+	$(PYTHON) -m venv --clear $(CLUSTER)
+	$(CLUSTER)/bin/python $(PIP) --config-settings editable_mode=compat --editable '.[test,cluster]'
 	@touch $@
 
 $(BENCH)/ready: $(PACKAGE)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from jobs import TRAIN, Finished, Job
@@ -179,15 +179,15 @@ class Cluster:
 
     def close(self) -> None:
         """Forget about what was started; the hosts are killed by who made them."""
-        for key in list(self._selector.get_map().values()):
-            self._selector.unregister(key.fileobj)
-            os.close(key.fd) if isinstance(key.fileobj, int) else None
+        for key in self._selector.get_map().values():
+            if isinstance(key.fileobj, int):
+                os.close(key.fileobj)
         self._selector.close()
         for job in self.jobs.values():
             if job.process:
-                for stream in (job.process.stdout, job.process.stderr):
-                    stream.close() if stream else None
-                job.process.wait()
+                # Waits for it, and closes its streams.
+                with job.process:
+                    pass
 
     def _follow(self, until: Callable[[], bool], what: str, timeout: float) -> None:
         """Take what the hosts write and how they end until something is so."""
@@ -254,9 +254,29 @@ def cluster(make_hosts: Callable[..., Hosts]) -> Iterator[MakeCluster]:
         yield make
 
 
-@pytest.fixture(params=["4", "5"], ids=["openmpi-4", "openmpi-5"])
-def mpirun(request: pytest.FixtureRequest) -> str:
-    """An Open MPI's mpirun: Debian's, which is version 4, and PyPI's, which is version 5."""
-    path = {"4": Path("/usr/bin/mpirun"), "5": Path(sys.prefix, "bin/mpirun")}[request.param]
+class Mpirun(NamedTuple):
+    """An Open MPI.
+
+    Attributes:
+        path: its mpirun.
+        version: its major version.
+        env: variables by which programs find it, and mpi4py its library.
+    """
+
+    path: str
+    version: int
+    env: Mapping[str, str]
+
+
+@pytest.fixture(params=[4, 5], ids=["openmpi-4", "openmpi-5"])
+def mpirun(request: pytest.FixtureRequest) -> Mpirun:
+    """Each Open MPI: Debian's, which is version 4, and PyPI's, which is version 5."""
+    if request.param == 4:
+        bin_dir, libraries = Path("/usr/bin"), list(Path("/usr/lib").glob("*/libmpi.so.40"))
+    else:
+        bin_dir, libraries = Path(sys.prefix, "bin"), list(Path(sys.prefix, "lib").glob("libmpi.so.40"))
+    path = bin_dir / "mpirun"
     assert path.exists(), f"no {path}: `make cluster-tools` and `make test-cluster` install it"
-    return str(path)
+    assert libraries, f"no library libmpi.so.40 beside {path}"
+    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}", "MPI4PY_LIBMPI": str(libraries[0])}
+    return Mpirun(str(path), request.param, env)

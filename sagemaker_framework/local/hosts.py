@@ -40,6 +40,9 @@ NETWORK = ipaddress.ip_network("10.77.0.0/16")
 #: How long processes that were killed may take to be gone, in seconds.
 DEATH = 10.0
 
+#: What is run, and the Debian package that brings it.
+TOOLS = {"ip": "iproute2", "nsenter": "util-linux"}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -155,9 +158,11 @@ class Host:
     def _close(self) -> None:
         os.close(self._files)
         os.close(self._root)
+        # No path leads to what these numbers may stand for next.
+        self._files = self._root = -1
 
 
-class Hosts(Sequence[Host]):
+class Hosts:
     """
     A set of hosts on a network of their own; a context manager, at whose end they are gone.
 
@@ -171,6 +176,7 @@ class Hosts(Sequence[Host]):
 
     Raises:
         HostsError: hosts cannot be made on this machine.
+        ValueError: there are more or fewer names than hosts.
     """
 
     def __init__(
@@ -183,6 +189,8 @@ class Hosts(Sequence[Host]):
     ) -> None:
         self._hosts: list[Host] = []
         names = [f"algo-{number}" for number in range(1, count + 1)] if names is None else names
+        if len(names) != count:
+            raise ValueError(f"{len(names)} names for {count} hosts")
         share = sorted({os.path.realpath(folder) for folder in share})
         _check(share, root)
         self.nsenter = str(shutil.which("nsenter"))
@@ -234,8 +242,11 @@ class Hosts(Sequence[Host]):
         if ended.returncode:
             raise HostsError(f"ip {command}: {ended.stderr.strip()}")
 
-    def __getitem__(self, at: Any) -> Any:
+    def __getitem__(self, at: int) -> Host:
         return self._hosts[at]
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(self._hosts)
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -253,15 +264,12 @@ def _check(share: Iterable[str], root: str) -> None:
     Raises:
         HostsError: all that is missing.
     """
-    missing = [f"no tool `{tool}` ({package})" for tool, package in _TOOLS.items() if not shutil.which(tool)]
+    missing = [f"no `{tool}` (package {package})" for tool, package in TOOLS.items() if not shutil.which(tool)]
     missing += [f"no folder {folder}" for folder in (*share, root) if not os.path.isdir(folder)]
     if os.geteuid():
         missing.append("not run by root")
     if missing:
         raise HostsError(f"hosts cannot be made on this machine: {', '.join(missing)}", bool(os.geteuid()))
-
-
-_TOOLS = {"ip": "Debian's package iproute2", "nsenter": "Debian's package util-linux"}
 
 
 @contextlib.contextmanager
@@ -293,7 +301,8 @@ def _running(hosts: Iterable[Host]) -> Iterator[Running]:
         # A process may end at any time; one that has, but was not waited for, is in no namespace.
         with contextlib.suppress(OSError):
             if _network_of(pid) in networks and pid not in first:
-                status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
                 yield Running(pid, int(status["NSpid"].split()[-1]), status["Name"], command.decode(errors="replace"))
 
