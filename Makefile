@@ -21,14 +21,14 @@ CLUSTER_TOOLS := /usr/bin/mpirun /usr/sbin/sshd /usr/bin/ssh /usr/bin/nsenter /u
 
 .PHONY: help
 help:
-	@echo 'make test       run the tests with $$PYTHON (python3)'
-	@echo 'make test-all   run them on each Python that is installed, or on $$PYTHONS'
+	@echo 'make test           run the tests with $$PYTHON (python3)'
+	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
-	@echo 'make lint       check style, format and types'
-	@echo 'make demo       train a real model through the real train command'
-	@echo 'make benchmark  measure, and check the limits that the project promises'
-	@echo 'make clean      remove everything that make has made'
+	@echo 'make lint           check style, format and types'
+	@echo 'make demo           train a real model through the real train command'
+	@echo 'make benchmark      measure, and check the limits that the project promises'
+	@echo 'make clean          remove everything that make has made'
 
 .PHONY: test
 test: $(READY)

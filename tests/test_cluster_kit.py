@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import pytest
-from cluster import MakeCluster
+from cluster import MakeCluster, Mpirun
 
 pytestmark = pytest.mark.cluster
 
@@ -37,3 +40,46 @@ def test_some_hosts_start_later_or_never(cluster: MakeCluster) -> None:
 
     assert {"algo-1": -9, "algo-2": 0} == {name: host.returncode for name, host in ended.items()}
     assert ended["algo-1"].at < ended["algo-2"].at
+
+
+def test_what_is_left_behind(cluster: MakeCluster) -> None:
+    """What still runs on a host when its command ends is told, and not waited for, though it holds the streams open."""
+    job = cluster(2)
+    ended = job.run(command=["sh", "-c", "echo text; sleep 60 & exit 3"])
+
+    assert [(3, "text\n")] * 2 == [(host.returncode, host.stdout) for host in ended.values()]
+    assert all(1 == len(host.left) for host in ended.values())
+
+
+def test_what_takes_too_long(cluster: MakeCluster) -> None:
+    """A wait that is over tells what was waited for, and what every host did."""
+    job = cluster(2)
+    job.start("algo-2", command=["sh", "-c", "echo text; exec sleep 60"])
+    with pytest.raises(AssertionError, match=r"waited 0.5 s for algo-2: 'ready'") as caught:
+        job.expect("algo-2", "ready", timeout=0.5)
+
+    assert "--- algo-1: not started" in str(caught.value)
+    assert "--- algo-2: exit code None; running: ['sleep 60']\nfailure: None\ntext" in str(caught.value)
+
+
+def test_instance_groups(cluster: MakeCluster) -> None:
+    """The hosts of a job can be in several instance groups."""
+    job = cluster(3)
+    job.groups({"one": ["algo-1"], "two": ["algo-2", "algo-3"]})
+    job.program("import os; print(os.environ['SM_CURRENT_INSTANCE_GROUP'], os.environ['SM_HOSTS'])")
+    ended = job.run()
+
+    hosts = '["algo-1","algo-2","algo-3"]'
+    assert [f"one {hosts}\n", f"two {hosts}\n", f"two {hosts}\n"] == [host.stdout for host in ended.values()]
+
+
+def test_each_open_mpi_is_the_one_it_says(cluster: MakeCluster, mpirun: Mpirun) -> None:
+    """Neither version of Open MPI is taken for the other: the mpirun on PATH, and the library of its ranks."""
+    job = cluster(1)
+    job.env.update(mpirun.env)
+    code = "from mpi4py import MPI; MPI.COMM_WORLD.Barrier(); print(MPI.Get_library_version()[:11])"
+    options = ["--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-np", "2"]
+    ended = job.run(command=["mpirun", *options, sys.executable, "-c", code])["algo-1"]
+
+    assert f"Open MPI v{mpirun.version}\n" * 2 == ended.stdout, ended.stderr
+    assert mpirun.path == shutil.which("mpirun", path=mpirun.env["PATH"])

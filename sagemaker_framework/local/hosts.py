@@ -2,7 +2,7 @@
 Hosts that are not there: several hosts, each as private as a container, on one machine.
 
 ```python
-with Hosts(2, share=["/work"]) as hosts:
+with Hosts(2, share=["/data"]) as hosts:
     job = hosts[0].popen(["ping", "-c1", "algo-2"], stdout=subprocess.PIPE)
     print(job.communicate(), hosts[0].path("/opt/ml/output/failure").exists())
 ```

@@ -138,8 +138,8 @@ def make_hosts(settings: dict[str, Any]) -> list[int]:
             except OSError as error:
                 message = json.dumps({"error": str(error), "errno": error.errno})
             os.write(report, f"{message}\n".encode())
-            for number in range(3):
-                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            for stream in range(3):
+                os.dup2(os.open(os.devnull, os.O_RDWR), stream)
             os.closerange(3, 64)
             while True:
                 signal.pause()
@@ -147,8 +147,8 @@ def make_hosts(settings: dict[str, Any]) -> list[int]:
         call("setns", pids, CLONE_NEWPID)
         call("setns", switch, CLONE_NEWNET)
     os.close(report)
-    with open(reports) as stream:
-        answers = [json.loads(line) for line in stream]
+    with open(reports) as lines:
+        answers = [json.loads(line) for line in lines]
     for answer in answers:
         if answer:
             raise OSError(answer["errno"], answer["error"])
