@@ -364,14 +364,25 @@ def test_close_ends_everything(make_hosts: MakeHosts) -> None:
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     hosts = make_hosts(2)
-    process = hosts[0].popen(["sh", "-c", "sleep 60 & sleep 60"])
+    process = hosts[0].popen(["sh", "-c", "sleep 60 & echo ready; sleep 60"], stdout=subprocess.PIPE, text=True)
+    assert "ready" == line(process)
     path = hosts[0].path()
     hosts.close()
     hosts.close()
 
-    assert -signal.SIGKILL == process.wait(0)
+    with process:
+        assert -signal.SIGKILL == process.wait(0)
     assert before == len(os.listdir("/proc/self/fd"))
     assert not path.exists()
+
+
+def test_kill_waits_for_what_is_starting(make_hosts: MakeHosts) -> None:
+    """A command that was started just before its host is killed has ended when `kill` returns."""
+    for host in make_hosts(8):
+        process = host.popen(["sleep", "60"], stderr=subprocess.DEVNULL)
+        host.kill()
+
+        assert 0 != process.wait(0)
 
 
 @pytest.mark.parametrize("end", ["kill", "leave"])

@@ -72,7 +72,7 @@ class Host:
         self._hosts = hosts
         self._port = f"port{number}"
         self._pid = pid
-        self._network = _network_of(pid)
+        self._namespaces = {_namespace(pid, "net"), _namespace(pid, "pid")}
         # The files outlive the processes for as long as these are open.
         self._files = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
         self._root = os.open(f"/proc/{pid}/root", os.O_PATH)
@@ -124,7 +124,8 @@ class Host:
     def kill(self) -> None:
         """Have the host die: all its processes are killed at once, and when they are gone its network is too.
 
-        As when a container is killed: connections are closed by the kernel.  For a machine that loses power, of
+        As when a container is killed: connections are closed by the kernel.  A command that was only about to start
+        may end with exit code 1 instead.  For a machine that loses power, of
         which nobody hears anything any more, cut it off first.
         """
         if self._alive:
@@ -290,17 +291,21 @@ def _set_namespace(namespace: int) -> None:
         raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
 
 
-def _network_of(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/net").st_ino
+def _namespace(pid: int, kind: str) -> int:
+    return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
 
 
 def _running(hosts: Iterable[Host]) -> Iterator[Running]:
-    """The processes in these hosts' network namespaces, which also holds those that left the others."""
-    networks, first = {host._network for host in hosts}, {host._pid for host in hosts}
+    """The processes on these hosts.
+
+    Found by either namespace: a command is in that of processes before it is in the others, and may leave it for
+    one of its own.
+    """
+    namespaces, first = set().union(*[host._namespaces for host in hosts]), {host._pid for host in hosts}
     for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]:
-        # A process may end at any time; one that has, but was not waited for, is in no namespace.
+        # A process may end at any time.
         with contextlib.suppress(OSError):
-            if _network_of(pid) in networks and pid not in first:
+            if pid not in first and {_namespace(pid, "pid"), _namespace(pid, "net")} & namespaces:
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
