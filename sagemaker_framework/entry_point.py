@@ -262,7 +262,9 @@ def run(
         program.install(supervisor.run, region)
         argv = program.command([str(arg) for arg in args or ()])
         variables = {name: str(value) for name, value in (env_vars or {}).items()}
-        ended = supervise(supervisor.run, program, argv, program.env_vars(), variables)
+        announce(program, argv)
+        env = environment(program.env_vars(), variables)
+        ended = supervisor.run(program.name, argv, env=env, cwd=program.code_dir, signals_group=program.signals_group)
         if ended.exit_code:
             raise ended.error()
 
@@ -284,16 +286,17 @@ def fetch(uri: str, code_dir: str, region: str | None) -> None:
         source.fetch(uri, code_dir, region=region)
 
 
-def supervise(run: Run, program: EntryPoint, argv: list[str], *env_vars: Mapping[str, str]) -> Ended:
-    """Run a program's argument list from within the code folder; say so in the log.
-
-    Its variables are those of this process and `env_vars`, of which later ones win.
-    """
+def environment(*env_vars: Mapping[str, str]) -> dict[str, str]:
+    """The variables of this process and `env_vars`, of which later ones win."""
     env = dict(os.environ)
     for each in env_vars:
         env.update(each)
+    return env
+
+
+def announce(program: EntryPoint, argv: Sequence[str]) -> None:
+    """Say in the log what is run, and where."""
     log.info(f"running {program.name} in {program.code_dir}: {log.redact.command(argv)}")
-    return run(program.name, argv, env=env, cwd=program.code_dir, signals_group=program.signals_group)
 
 
 def _module_name(name: str) -> str:

@@ -10,12 +10,15 @@ What can go wrong, by who can mend it.
     |-- TrainerError            SAGEMAKER_TRAINING_MODULE or a hook in it: the image's author
     `-- HostsError              hosts cannot be made, or used, on this machine: whoever plays SageMaker on it
     JobStopped                  not an error: the service, or a person, asked the job to stop
+    JobInterrupted              carries an error into the main thread, from another thread or host
 
 Every error carries one line for its reader (`str(error)`), what may follow it in
 the failure file (`detail`), and the exit code of the job (`exit_code`).
 """
 
 from __future__ import annotations
+
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ class FrameworkError(Exception):
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+        #: When it happened (`time.monotonic()`): of several hosts' failures, the first is the job's.
+        self.at = time.monotonic()
 
 
 class ConfigurationError(FrameworkError):
@@ -111,3 +116,15 @@ class JobStopped(BaseException):
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
         self.exit_code = 128 + signum if exit_code is None else exit_code
+
+
+class JobInterrupted(BaseException):
+    """The job has failed elsewhere: on another host, or in another thread of this one.
+
+    Args:
+        error: the failure.
+    """
+
+    def __init__(self, error: FrameworkError) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -84,13 +84,21 @@ class Process:
         self.returncode: int | None = None
         self.relay = relay
         self.signals_group = signals_group
+        self._ask: Callable[[Process, int], None] | None = None
 
     def ask(self, signum: int) -> None:
         """Send a signal as a request: to the process alone, which knows best what to do with its helpers.
 
         Only a process that passes no signal on, such as a shell, shares it with its whole group (`signals_group`).
         """
-        self.signal(signum, group=self.signals_group)
+        if self._ask is not None:
+            self._ask(self, signum)
+        else:
+            self.signal(signum, group=self.signals_group)
+
+    def asked_by(self, ask: Callable[[Process, int], None]) -> None:
+        """Have requests to stop reach the process in another way."""
+        self._ask = ask
 
     def signal(self, signum: int, *, group: bool = False) -> bool:
         """Send a signal to the process, or to its whole group.  Whether there was anyone to get it."""

@@ -14,7 +14,7 @@ import signal
 import time
 
 from sagemaker_framework import exec_limits, hardware, log
-from sagemaker_framework.errors import ConfigurationError, JobStopped
+from sagemaker_framework.errors import ConfigurationError, FrameworkError, JobInterrupted, JobStopped
 from sagemaker_framework.process import Ended, Process, start
 
 TYPE_CHECKING = False
@@ -32,7 +32,10 @@ GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 SPILL_VARIABLE = "SM_ENV_FILE"
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
+_FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed elsewhere
 _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
+_IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
 _NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
 _LOST = 255  # for a process whose exit code we cannot learn
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -58,6 +61,9 @@ class Supervisor:
         self._old_wakeup = -1
         self._spilled: list[str] = []
         self._oom_kills = 0
+        self._interruption: FrameworkError | None = None
+        #: Called with the signal, by its handler, when the job is asked to stop.
+        self.on_stop: Callable[[int], None] = lambda signum: None
 
     # -- the life of the supervisor ------------------------------------------------------
 
@@ -94,6 +100,7 @@ class Supervisor:
         self._wakeup = (reading, writing)
         for signum in _STOP_SIGNALS:
             self._handlers[signum] = signal.signal(signum, self._on_stop)
+        self._handlers[_INTERRUPT] = signal.signal(_INTERRUPT, self._on_interrupt)
         self._handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda signum, frame: None)
 
     def _unlisten(self) -> None:
@@ -110,11 +117,38 @@ class Supervisor:
         if self._stop_signal is None:
             self._stop_signal = signum
             self._stop_deadline = time.monotonic() + self._grace
+            self.on_stop(signum)
         if not self._watching:
             raise JobStopped(signum)
         # At once, from the handler: the loop may be held up by whoever reads our output.
         for process in self._signalled:
             process.ask(signum)
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if not self._watching and self._interruption is not None:
+            raise JobInterrupted(self._interruption)
+
+    def interrupt(self, error: FrameworkError) -> None:
+        """Fail the job: `JobInterrupted` comes up in the thread that uses the supervisor.  For other threads."""
+        if self._interruption is None:
+            if self._stop_signal is None:
+                self._grace = min(self._grace, _FAILURE_GRACE)
+            self._interruption = error
+            if self._wakeup:
+                signal.pthread_kill(_main_thread(), _INTERRUPT)
+
+    def wake(self) -> None:
+        """Have `serve` look whether what it waits for has come.  For other threads."""
+        wakeup = self._wakeup
+        if wakeup:
+            try:
+                os.write(wakeup[1], b"\0")
+            except OSError:
+                pass  # It is awake already, or gone.
+
+    def conclude(self) -> None:
+        """From now on, no exception comes up because of a signal or another host."""
+        self._watching = True
 
     @property
     def stopped_by(self) -> int | None:
@@ -131,6 +165,7 @@ class Supervisor:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         signals_group: bool = False,
+        ask: Callable[[Process, int], None] | None = None,
     ) -> Process:
         """Start a process that goes on beside what follows: a server.
 
@@ -141,6 +176,7 @@ class Supervisor:
             cwd: the folder to start it in.
             signals_group: whether a request to stop goes to its whole process group at once, as for a
                 shell, which passes no signal on; else it goes to the process itself first.
+            ask: how a request to stop reaches it, instead.
 
         Raises:
             EntryPointError: it cannot be started.
@@ -149,6 +185,8 @@ class Supervisor:
         try:
             variables = self._fitted(name, argv, os.environ if env is None else env)
             process = start(name, list(argv), variables, cwd, signals_group)
+            if ask is not None:
+                process.asked_by(ask)
             self._processes.append(process)
         finally:
             self._watching = False
@@ -172,10 +210,23 @@ class Supervisor:
         Returns:
             How the process ended; or how the server did, when that was first. The process is stopped then.
         """
-        return self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
+        ended = self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
+        assert ended is not None
+        return ended
 
-    def wait(self, process: Process) -> Ended:
-        """Wait until `process` has ended, or another that was started before has."""
+    def wait(self, process: Process, until: Callable[[], bool] = lambda: False) -> Ended | None:
+        """Wait until `process` has ended, or another that was started before has.
+
+        Args:
+            process: what is to end.
+            until: ends the wait too, where it returns True; the process is stopped then.
+
+        Returns:
+            How the first of them ended; None where `until` ended the wait.
+
+        Raises:
+            JobInterrupted: the job has failed elsewhere.
+        """
         others = [other for other in self._processes if other is not process and other.returncode is None]
         self._watching = True
         self._signalled.append(process)
@@ -184,6 +235,11 @@ class Supervisor:
                 process.ask(self._stop_signal)
             first = process
             while process.returncode is None:
+                if self._interruption is not None:
+                    raise JobInterrupted(self._interruption)
+                if until():
+                    self._stop(process)
+                    return None
                 self._turn()
                 first = next((other for other in others if other.returncode is not None), process)
                 if first is not process:
@@ -193,6 +249,47 @@ class Supervisor:
             return self._ended(first, needed_by=process.name if first is not process else "")
         finally:
             self._signalled.remove(process)
+            self._watching = False
+
+    def serve(
+        self,
+        until: Callable[[], bool],
+        ask: Callable[[int], None] | None = None,
+        is_idle: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Wait for something other than a process, while watching those that were launched.
+
+        Args:
+            until: whether it has come; `wake` has it asked again.
+            ask: called with the signal when the job is asked to stop; the wait goes on until `is_idle`
+                then, or the grace period has passed. Where it is not given, the wait ends at once.
+            is_idle: see `ask`.
+
+        Raises:
+            JobInterrupted: the job has failed elsewhere.
+            JobStopped: the job was asked to stop, and `ask` was not given.
+            ProgramError: a process that was launched has ended.
+        """
+        self._watching = True
+        asked_at = 0.0
+        try:
+            while not until():
+                if self._interruption is not None:
+                    raise JobInterrupted(self._interruption)
+                ended = next((process for process in self._processes if process.returncode is not None), None)
+                if ended:
+                    self._stop(ended)
+                    raise self._ended(ended, needed_by="the job").error()
+                if self._stop_signal is not None:
+                    if ask is None:
+                        raise JobStopped(self._stop_signal)
+                    if not asked_at:
+                        asked_at = time.monotonic()
+                        ask(self._stop_signal)
+                    if is_idle() or self._stop_deadline is None:
+                        return
+                self._turn(_IDLE_POLL if asked_at else None)
+        finally:
             self._watching = False
 
     def stop_all(self) -> None:
@@ -336,6 +433,12 @@ def grace_seconds(environ: Mapping[str, str] | None = None) -> float:
     if not 0 <= seconds < float("inf"):
         raise ConfigurationError(f"{GRACE_VARIABLE} is {value!r}, not a number of seconds")
     return seconds
+
+
+def _main_thread() -> int:
+    import threading
+
+    return threading.main_thread().ident or 0
 
 
 def _children() -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from abc import ABC
@@ -9,18 +10,21 @@ from collections.abc import Mapping
 from types import CoroutineType
 
 from sagemaker_framework import configuration, entry_point, log, paths, strategies
-from sagemaker_framework.errors import FrameworkError, JobStopped, TrainerError
+from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
 from sagemaker_framework.report import Report
+from sagemaker_framework.session import Alone
 from sagemaker_framework.supervisor import Supervisor, grace_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import Any, TypeVar
 
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.environment import TrainingEnv
+    from sagemaker_framework.process import Process
+    from sagemaker_framework.session import Session
     from sagemaker_framework.strategies.base import DistributionStrategy
 
     T = TypeVar("T")
@@ -46,7 +50,7 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "entry_point": ("an EntryPoint", lambda value: isinstance(value, entry_point.EntryPoint)),
     "strategy": ("a DistributionStrategy", _is_strategy),
     "args": ("a list of texts", _are_texts),
-    "command": ("a list of texts", _are_texts),
+    "command": ("a list of texts or None", lambda value: value is None or _are_texts(value)),
     "env_vars": ("texts by their names", _are_named_texts),
 }
 
@@ -99,18 +103,15 @@ class Trainer(ABC):
             JobStopped: the job was asked to stop, and the program ended well.
         """
         with Supervisor(grace_seconds()) as supervisor:
+            job = _Job(self._values, supervisor)
             try:
+                job.join()
                 self._call(self.pre_train)
-                program = self._prepare(supervisor)
-                self._run(supervisor, program)
-                self._call(self.post_train)
-            except BaseException:
-                try:
-                    self._call(self.cleanup)
-                except FrameworkError as error:
-                    log.error(str(error))  # A consequence: what came first is the cause.
-                raise
-            self._call(self.cleanup)
+                self._run(supervisor, job, self._prepare(supervisor))
+            except BaseException as error:
+                raise self._failed(error, supervisor, job) from error
+            finally:
+                job.session.close()
 
     def _prepare(self, supervisor: Supervisor) -> EntryPoint:
         source = self._call(self.source)
@@ -120,20 +121,97 @@ class Trainer(ABC):
         self._call(lambda: program.install(supervisor.run, self._values["region"]), of=program, name="install")
         return program
 
-    def _run(self, supervisor: Supervisor, program: EntryPoint) -> None:
+    def _run(self, supervisor: Supervisor, job: _Job, program: EntryPoint) -> None:
         strategy = self._call(self.strategy)
+        job.strategy = strategy
+        job.join(strategy)
+        argv, launch = self._agreed(supervisor, job, strategy, program)
+        self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
+        job.meet("serving", {"decides": argv is not None})
+        if argv is not None:
+            self._run_program(supervisor, job, strategy, program, argv, launch.program_env)
+        else:
+            log.info("serving the other hosts until the job is over")
+            supervisor.serve(
+                lambda: job.session.is_ending, lambda signum: strategy.stop(None, signum), strategy.is_idle
+            )
+        job.has_ended_well = True
+        if argv is not None and supervisor.stopped_by is None:
+            job.meet("ended", {})
+        supervisor.stop_all()
+        facts = self._call(strategy.finished, of=strategy)
+        if supervisor.stopped_by is not None:
+            raise JobStopped(supervisor.stopped_by)
+        self._call(self.post_train)
+        job.needs_cleanup = False
+        self._call(self.cleanup)
+        self._call(strategy.close, of=strategy)
+
+        def verify(facts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+            self._call(lambda: strategy.verify(job.taking_part(facts)), of=strategy, name="verify")
+            return {}
+
+        job.meet("done", facts, verify)
+
+    def _agreed(
+        self, supervisor: Supervisor, job: _Job, strategy: DistributionStrategy, program: EntryPoint
+    ) -> tuple[list[str] | None, _Launch]:
+        """What this host runs, and how it starts servers, once all hosts are ready."""
         args = self._call(self.args)
+
+        def agree(offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+            strategy.offers = job.taking_part(offers)
+            return self._call(lambda: strategy.agree(strategy.offers), of=strategy, name="agree")
+
+        strategy.agreed = job.meet("ready", self._call(strategy.offer, of=strategy), agree)
         argv = self._call(lambda: strategy.command(program, args), of=strategy, name="command")
         env_vars = [self._call(each.env_vars, of=each) for each in (program, self, strategy)]
-        self._call(lambda: strategy.start_servers(supervisor.launch), of=strategy, name="start_servers")
+        return argv, _Launch(supervisor, entry_point.environment(*env_vars))
+
+    def _run_program(
+        self,
+        supervisor: Supervisor,
+        job: _Job,
+        strategy: DistributionStrategy,
+        program: EntryPoint,
+        argv: list[str],
+        env: dict[str, str],
+    ) -> None:
         begun = time.monotonic()
-        ended = entry_point.supervise(supervisor.run, program, argv, *env_vars)
+        entry_point.announce(program, argv)
+        process = supervisor.launch(
+            program.name,
+            argv,
+            env=env,
+            cwd=program.code_dir,
+            signals_group=program.signals_group,
+            ask=strategy.stop,
+        )
+        ended = supervisor.wait(process, until=lambda: job.session.is_ending)
+        if ended is None:
+            return
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
-        supervisor.stop_all()
         if ended.exit_code:
             raise ended.error()
-        if ended.stopped_by is not None:
-            raise JobStopped(ended.stopped_by, exit_code=0)
+
+    def _failed(self, error: BaseException, supervisor: Supervisor, job: _Job) -> BaseException:
+        """What the job has failed with, once everything on this host is stopped."""
+        supervisor.conclude()
+        if isinstance(error, JobInterrupted):
+            error = error.error
+        elif isinstance(error, JobStopped):
+            error = JobStopped(error.signum, 0 if job.has_ended_well else None)
+        if not isinstance(error, JobStopped):
+            job.session.fail(_as_framework_error(error))
+        supervisor.stop_all()
+        if job.needs_cleanup:
+            try:
+                self._call(self.cleanup)
+            except FrameworkError as consequence:
+                log.error(str(consequence))  # What came first is the cause.
+        if job.strategy is not None:
+            job.strategy.close()
+        return job.session.verdict(error) if isinstance(error, FrameworkError) else error
 
     def _call(self, hook: Callable[[], T], of: object = None, name: str | None = None) -> T:
         name = name or hook.__name__
@@ -199,6 +277,64 @@ class Trainer(ABC):
         Always called once `train()` has begun, also when it failed. Raising fails a job that has not failed before.
         Does nothing by default.
         """
+
+
+class _Job:
+    """What there is to know, on this host, of the job as a whole."""
+
+    def __init__(self, values: Mapping[str, Any], supervisor: Supervisor) -> None:
+        self._values = values
+        self._supervisor = supervisor
+        self.session: Session = Alone(values["current_host"])
+        self.strategy: DistributionStrategy | None = None
+        self.needs_cleanup = True
+        self.has_ended_well = False
+
+    def join(self, strategy: DistributionStrategy | None = None) -> None:
+        """Begin to agree with the other hosts, where that is wanted; where `strategy` needs it, in any case."""
+        if len(self._values["hosts"]) < 2 or not isinstance(self.session, Alone):
+            return
+        if strategy is not None and not (strategy.needs_agreement and len(strategy.hosts()) > 1):
+            return
+        from sagemaker_framework import cluster
+
+        self.session = cluster.join(
+            self._values,
+            is_needed=strategy is not None,
+            interrupt=self._supervisor.interrupt,
+            stop=lambda signum: os.kill(os.getpid(), signum),
+            wake=self._supervisor.wake,
+            wait=self._supervisor.serve,
+        )
+        self._supervisor.on_stop = self.session.stopping
+
+    def meet(
+        self,
+        phase: str,
+        brought: Mapping[str, Any],
+        agree: Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None,
+    ) -> Mapping[str, Any]:
+        """Wait until all hosts have come to the same point; see `Session.meet`."""
+        return self.session.meet(phase, brought, agree)
+
+    def taking_part(self, brought: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        """Of what the hosts brought, that of those that take part in the strategy."""
+        assert self.strategy is not None
+        return {host: brought[host] for host in self.strategy.hosts() if host in brought}
+
+
+class _Launch:
+    """Starts servers; what `DistributionStrategy.start_servers` gets."""
+
+    def __init__(self, supervisor: Supervisor, program_env: dict[str, str]) -> None:
+        self._supervisor = supervisor
+        self.program_env = program_env
+        self.fail = supervisor.interrupt
+
+    def __call__(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> Process:
+        return self._supervisor.launch(name, argv, env=env, cwd=cwd)
 
 
 def train() -> int:
@@ -297,7 +433,7 @@ def _called(what: str, function: Callable[[], T]) -> T:
     """What an author's function returns; what it raises, as an error that names the function."""
     try:
         returned = function()
-    except (FrameworkError, JobStopped):
+    except (FrameworkError, JobInterrupted, JobStopped):
         raise
     except SystemExit as stop:
         if stop.code in (None, 0):
@@ -311,6 +447,12 @@ def _called(what: str, function: Callable[[], T]) -> T:
         returned.close()
         raise TrainerError(f"{what} is async, so that it has not run: have it call asyncio.run()")
     return returned
+
+
+def _as_framework_error(error: BaseException) -> FrameworkError:
+    if isinstance(error, FrameworkError):
+        return error
+    return FrameworkError(f"internal error of sagemaker-framework: {_named(error)}", _traceback(error, whole=True))
 
 
 def _named(error: BaseException) -> str:

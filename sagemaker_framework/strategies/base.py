@@ -6,15 +6,29 @@ from abc import ABC, abstractmethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
 
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.environment import TrainingEnv
+    from sagemaker_framework.errors import FrameworkError
     from sagemaker_framework.process import Process
 
-    #: Starts a server: `launch(name, argv, env=None, cwd=None)`.
-    Launch = Callable[..., Process]
+    class Launch(Protocol):
+        """Starts servers: `launch(name, argv, env=..., cwd=...)`.
+
+        Attributes:
+            program_env: all variables that the program gets, those of the container included.
+        """
+
+        program_env: dict[str, str]
+
+        def __call__(
+            self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+        ) -> Process: ...
+
+        def fail(self, error: FrameworkError) -> None:
+            """Fail the job; may be called in any thread."""
 
 
 class DistributionStrategy(ABC):
@@ -26,15 +40,31 @@ class DistributionStrategy(ABC):
 
     May be overridden, in the order they are called:
 
+    - `hosts()`: the hosts that take part
+    - `offer()`: what this host tells the leader
+    - `agree(offers)`: on the leader, what all hosts are told
     - `env_vars()`: variables that the program gets besides the job's own
     - `start_servers(launch)`: helper processes beside the program
+    - `stop(process, signum)`: how a request to stop reaches the program
+    - `finished()`: whether all went well on this host
+    - `verify(facts)`: on the leader, whether all went well on all hosts
+    - `close()`: always, once `offer` has been called
 
     Args:
         env: the job's environment, `TrainingEnv` or another mapping with its names.
+
+    Attributes:
+        needs_agreement: whether the hosts cannot run independently of each other.
+        offers: what each host that takes part has offered; on the leader only, from `agree` on.
+        agreed: what the leader's `agree` has returned; on each host that takes part, from `command` on.
     """
+
+    needs_agreement: bool = True
 
     def __init__(self, env: Mapping[str, Any]) -> None:
         self._values = env
+        self.offers: Mapping[str, Mapping[str, Any]] = {}
+        self.agreed: Mapping[str, Any] = {}
 
     @property
     def env(self) -> TrainingEnv:
@@ -44,26 +74,83 @@ class DistributionStrategy(ABC):
         self._values = view(self._values)
         return self._values
 
-    @abstractmethod
-    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
-        """The argument list that this host runs.
+    def hosts(self) -> list[str]:
+        """The hosts that take part; the leader is the first.
 
-        Called once, by the Trainer, when the code and its requirements are in place, before any server starts.
+        Called by the Trainer. By default those of the instance groups that the job is distributed over.
+        """
+        return list(self._values["distribution_hosts"] or self._values["hosts"])
+
+    def offer(self) -> Mapping[str, Any]:
+        """What this host tells the leader, as JSON has it, such as a port that is free here.
+
+        Called once, by the Trainer, when the code and its requirements are in place. Raising fails the job.
+        """
+        return {}
+
+    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What all hosts are told, as JSON has it.
+
+        Called once, by the Trainer, on the leader, when every host has made its offer. Raising fails the job.
+
+        Args:
+            offers: what the hosts that take part have offered, by their names.
+        """
+        return {}
+
+    @abstractmethod
+    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
+        """The argument list that this host runs; None where it only serves others until the job is over.
+
+        Called once, by the Trainer, when all hosts have agreed, before any server starts.
 
         Args:
             entry_point: the user's program; `entry_point.command(args)` runs it once.
             args: the program's arguments.
         """
 
+    def env_vars(self) -> Mapping[str, str]:
+        """More variables for the program.  Called once, by the Trainer, after `command`."""
+        return {}
+
     def start_servers(self, launch: Launch) -> None:
         """Start the processes that have to run beside the program on this host.
 
-        Called once, by the Trainer, after the code and its requirements are in place and
-        before the program starts. `launch(name, argv, env=..., cwd=...)` is the only way to start one:
+        Called once, by the Trainer, after the code and its requirements are in place; the program starts when
+        this has returned on all hosts. `launch(name, argv, env=..., cwd=...)` is the only way to start one:
         the supervisor then watches it, fails the job when it ends before the program does, and
         stops it afterwards, the last one first. Raising fails the job. Does nothing by default.
         """
 
-    def env_vars(self) -> Mapping[str, str]:
-        """More variables for the program.  Called once, by the Trainer, after `command`."""
+    def stop(self, process: Process | None, signum: int) -> None:
+        """Pass a request to stop on to the program.
+
+        Called by the supervisor, when the job is asked to stop, or has failed. It must not wait.
+
+        Args:
+            process: what `command` has started; None on a host that only serves.
+            signum: the signal, such as SIGTERM.
+        """
+        if process is not None:
+            process.signal(signum, group=process.signals_group)
+
+    def is_idle(self) -> bool:
+        """Whether nothing of the program runs on a host that only serves; asked when the job is stopped."""
+        return True
+
+    def finished(self) -> Mapping[str, Any]:
+        """What this host has to say of how it went, as JSON has it.
+
+        Called once, by the Trainer, when the programs of all hosts have ended well. Raising fails the job.
+        """
         return {}
+
+    def verify(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Look whether all went well.  Called once, by the Trainer, on the leader.  Raising fails the job.
+
+        Args:
+            facts: what `finished` has returned on the hosts that take part, by their names.
+        """
+
+    def close(self) -> None:
+        """Give back what this host holds, such as temporary files.  Called by the Trainer, always, at the end."""

@@ -14,5 +14,7 @@ if TYPE_CHECKING:
 class SingleProcessStrategy(DistributionStrategy):
     """Runs the program once on each host."""
 
-    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
+    needs_agreement = False
+
+    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         return entry_point.command(args)

@@ -1,0 +1,140 @@
+"""What a host can say to the others of its job, and hear from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from sagemaker_framework import log
+from sagemaker_framework.errors import FrameworkError, ProgramError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    #: What every host is told at the end of a phase, from what each brought to it.
+    Agree = Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, Any]]
+
+_MOST_DETAIL = 16384  # characters
+
+
+class Failure:
+    """A failure of the job, as all hosts come to know it.
+
+    Attributes:
+        host: where it happened.
+        cause: in one line.
+        detail: what else helps, any number of lines.
+        exit_code: what the job exits with, everywhere.
+    """
+
+    def __init__(self, host: str, cause: str, detail: str = "", exit_code: int = 1) -> None:
+        self.host = host
+        self.cause = cause
+        self.detail = detail
+        self.exit_code = exit_code
+
+    @classmethod
+    def of(cls, error: FrameworkError, host: str, rank: int) -> Failure:
+        """The failure of one host; its cause names the host, and the rank, unless it does already."""
+        cause = str(error) or type(error).__name__
+        if not cause.startswith(f"{host}, rank "):
+            cause = f"{host}, rank {rank}: {cause}"
+        detail = getattr(error, "detail", "")
+        return cls(host, log.redact(cause), log.redact(detail)[-_MOST_DETAIL:], error.exit_code & 0xFF or 1)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Failure:
+        """The failure that a message tells of."""
+        code = message.get("exit_code")
+        return cls(
+            str(message.get("host")),
+            str(message.get("cause")),
+            str(message.get("detail", ""))[-_MOST_DETAIL:],
+            code if isinstance(code, int) and 0 < code < 256 else 1,
+        )
+
+    def as_message(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"host": self.host, "cause": self.cause, "detail": self.detail, "exit_code": self.exit_code}
+
+    def error(self) -> FrameworkError:
+        """The error that ends the job."""
+        return ProgramError(self.cause, self.exit_code, self.detail)
+
+
+class Session(ABC):
+    """This host's part in the agreement.
+
+    The phases are those of `meet`; they come in the order in which they are named.
+    """
+
+    @abstractmethod
+    def meet(self, phase: str, brought: Mapping[str, Any], agree: Agree | None = None) -> Mapping[str, Any]:
+        """Say that this host has reached a phase, and wait until all hosts have.
+
+        Args:
+            phase: its name.
+            brought: what this host has to tell, a JSON object.
+            agree: called on the leader with what every host brought; what it returns is what all are told.
+
+        Returns:
+            What all are told.
+
+        Raises:
+            FrameworkError: not all hosts came within the time limit, or one has failed.
+        """
+
+    @abstractmethod
+    def await_end(self) -> None:
+        """Wait, as a host with no program of its own, until those that have one have ended them."""
+
+    @property
+    @abstractmethod
+    def is_ending(self) -> bool:
+        """Whether the programs that the job is about have ended, on every host."""
+
+    @abstractmethod
+    def fail(self, error: FrameworkError) -> None:
+        """Tell the other hosts that this one has failed, so that they stop; unless it failed because they did."""
+
+    @abstractmethod
+    def verdict(self, error: FrameworkError) -> FrameworkError:
+        """The failure that was the job's first, which all hosts report; `error` where they cannot agree."""
+
+    @abstractmethod
+    def stopping(self, signum: int) -> None:
+        """Tell the other hosts that the job has been asked to stop; safe to be called by a signal handler."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the cluster."""
+
+
+class Alone(Session):
+    """The session of a host that has nobody to agree with."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def meet(self, phase: str, brought: Mapping[str, Any], agree: Agree | None = None) -> Mapping[str, Any]:
+        return agree({self._host: brought}) if agree else {}
+
+    def await_end(self) -> None:
+        return
+
+    @property
+    def is_ending(self) -> bool:
+        return False
+
+    def fail(self, error: FrameworkError) -> None:
+        return
+
+    def verdict(self, error: FrameworkError) -> FrameworkError:
+        return error
+
+    def stopping(self, signum: int) -> None:
+        return
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,156 @@
+"""Messages between two hosts of a job: JSON objects over TCP, each with a code that only the job's hosts can make.
+
+A line of JSON and its code (HMAC-SHA256 over the direction, the number of the message and the JSON) is a
+message; an empty line is a sign of life. Nothing is encrypted: what is sent must not be secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+_STRANGER_LINE = 1024  # bytes that a line may have before the other side has shown that it is one of the job's
+_LINE = 16 << 20
+_CODE = 32  # hexadecimal digits
+_CHUNK = 1 << 16
+
+
+class ConnectionLost(Exception):
+    """The connection is closed, or what comes over it cannot be one of the job's hosts."""
+
+
+class Connection:
+    """One end of a TCP connection; never blocks.
+
+    Args:
+        sock: the connected socket; the connection owns it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._received = bytearray()
+        self._outgoing = bytearray()
+        self._key = b""
+        self._ours = self._theirs = b""
+        self._sent = self._seen = 0
+
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+        return self._socket.fileno()
+
+    def secure(self, key: bytes, ours: str, theirs: str) -> None:
+        """Sign what is sent, and check what comes, from now on.
+
+        Args:
+            key: the key of this connection.
+            ours: the name of this end's direction.
+            theirs: the name of the other's.
+        """
+        self._key, self._ours, self._theirs = key, ours.encode(), theirs.encode()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to send that the system has not yet taken."""
+        return bool(self._outgoing)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message, as far as that goes without waiting; `flush` sends the rest."""
+        line = json.dumps(message).encode()
+        if self._key:
+            line += b"\t" + self._code(self._ours, self._sent, line)
+            self._sent += 1
+        self._outgoing += line + b"\n"
+        self.flush()
+
+    def beat(self) -> None:
+        """Send a sign of life."""
+        if not self._outgoing:
+            self._outgoing += b"\n"
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is left, as far as that goes without waiting."""
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._socket.send(self._outgoing[:_CHUNK])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outgoing.clear()  # The reader will be told.
+
+    def receive(self) -> Iterator[dict[str, Any]]:
+        """The messages that have come.
+
+        Raises:
+            ConnectionLost: after the last of them.
+        """
+        closed = ""
+        while not closed:
+            try:
+                data = self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                closed = error.strerror or str(error)
+                break
+            if not data:
+                closed = "closed"
+            self._received += data
+            if len(self._received) > (_LINE if self._key else _STRANGER_LINE):
+                break
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            if line:
+                yield self._checked(bytes(line))
+        if len(self._received) > (_LINE if self._key else _STRANGER_LINE):
+            raise ConnectionLost("sent a line that is too long")
+        if closed:
+            raise ConnectionLost(closed)
+
+    def _checked(self, line: bytes) -> dict[str, Any]:
+        if self._key:
+            line, _, code = line.rpartition(b"\t")
+            if not hmac.compare_digest(code, self._code(self._theirs, self._seen, line)):
+                raise ConnectionLost("sent a message that is not signed with the job's key")
+            self._seen += 1
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise ConnectionLost("sent something that is no message")
+        return message
+
+    def _code(self, direction: bytes, number: int, line: bytes) -> bytes:
+        signed = b"%s\0%d\0%s" % (direction, number, line)
+        return hmac.new(self._key, signed, hashlib.sha256).hexdigest()[:_CODE].encode()
+
+    def close(self) -> None:
+        """Close it; what has not been sent is lost."""
+        self._socket.close()
+
+
+def nonce() -> str:
+    """A number that is used once."""
+    return os.urandom(16).hex()
+
+
+def proof(key: bytes, side: str, host: str, member_nonce: str, leader_nonce: str) -> str:
+    """What only a holder of the job's key can say, on this connection, on this side of it."""
+    said = "\0".join((side, host, member_nonce, leader_nonce)).encode()
+    return hmac.new(key, said, hashlib.sha256).hexdigest()
+
+
+def same(one: object, other: str) -> bool:
+    """Whether two proofs are the same, in a time that does not tell where they differ."""
+    return isinstance(one, str) and hmac.compare_digest(one.encode(), other.encode())
