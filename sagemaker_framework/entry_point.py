@@ -53,7 +53,8 @@ class EntryPoint(ABC):
     def command(self, args: Sequence[str]) -> list[str]:
         """The argument list that runs the program once, from within the code folder.
 
-        Called once, by the strategy, when code and requirements are in place.
+        Called when code and requirements are in place: by the Trainer, so that a program that cannot be run
+        fails the job before other hosts are waited for, and by the strategy. It must change nothing.
 
         Raises:
             EntryPointError: the program is not there, or cannot be run.

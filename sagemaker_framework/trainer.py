@@ -158,6 +158,8 @@ class Trainer(ABC):
     ) -> tuple[list[str] | None, _Launch]:
         """What this host runs, and how it starts servers, once all hosts are ready."""
         args = self._call(self.args)
+        # What cannot be run had better fail now, before the other hosts are waited for.
+        self._call(lambda: program.command(args), of=program, name="command")
 
         def agree(offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
             strategy.offers = job.taking_part(offers)

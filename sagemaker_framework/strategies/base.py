@@ -46,6 +46,7 @@ class DistributionStrategy(ABC):
     - `env_vars()`: variables that the program gets besides the job's own
     - `start_servers(launch)`: helper processes beside the program
     - `stop(process, signum)`: how a request to stop reaches the program
+    - `is_idle()`: whether a host that only serves has nothing left to stop
     - `finished()`: whether all went well on this host
     - `verify(facts)`: on the leader, whether all went well on all hosts
     - `close()`: always, once `offer` has been called

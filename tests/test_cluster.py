@@ -1,0 +1,279 @@
+"""What the hosts of a job agree on, and how soon, on real hosts.
+
+The program is one process a host here: what is shown is the agreement, which other strategies share.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, Ended, HostJob, MakeCluster
+
+pytestmark = pytest.mark.cluster
+
+#: Seconds in which the survivors of a fault have to be gone.
+SOON = 15.0
+
+#: Runs until it is stopped, and says when it has begun.
+SLEEPS = "import time; print('begun', flush=True); time.sleep(600)"
+
+#: Does what a test says on one host, sleeps on the others.
+ON = "import os, time\nif os.environ['SM_CURRENT_HOST'] == {host!r}:\n    {what}\ntime.sleep(600)"
+
+
+def began(job: Cluster, program: str = SLEEPS) -> None:
+    """Start a job, and wait until its program has begun on all hosts."""
+    job.program(program)
+    job.start()
+    for name in job.names:
+        job.expect(name, "begun")
+
+
+def launcher(job: HostJob) -> int:
+    """The process ID of a host's `train` command."""
+    (train,) = [process for process in job.host.processes() if "sagemaker_framework.cli" in process.command]
+    return train.pid
+
+
+def assert_all_say(ended: dict[str, Ended], cause: str, exit_code: int = 1) -> None:
+    """All these hosts failed for the same reason, have no success marker, and left nothing running."""
+    assert dict.fromkeys(ended, cause) == {name: host.cause for name, host in ended.items()}
+    assert dict.fromkeys(ended, exit_code) == {name: host.returncode for name, host in ended.items()}
+    assert [] == [name for name, host in ended.items() if host.has_success_marker]
+    assert {name: [] for name in ended} == {name: host.left for name, host in ended.items()}
+
+
+def test_all_hosts_succeed(cluster: MakeCluster) -> None:
+    """A job whose program ends well on all hosts succeeds on all of them."""
+    job = cluster(3)
+    job.program("import os; print(os.environ['SM_CURRENT_HOST'])")
+    ended = job.run()
+
+    assert {name: f"{name}\n" for name in job.names} == {name: host.stdout for name, host in ended.items()}
+    assert all(host.succeeded and host.returncode == 0 and not host.left for host in ended.values())
+
+
+def test_no_host_ends_before_the_others_have(cluster: MakeCluster) -> None:
+    """Success is declared when all hosts have it: the first to finish waits for the last."""
+    job = cluster(2)
+    go = job["algo-2"].base / "go"
+    job.program(
+        "import os, time\n"
+        "print('begun', flush=True)\n"
+        f"while os.environ['SM_CURRENT_HOST'] == 'algo-2' and not os.path.exists('/opt/ml/{go.name}'):\n"
+        "    time.sleep(0.01)\n"
+    )
+    job.start()
+    job.expect("algo-1", "exited with code 0")
+    assert not (job["algo-1"].base / "output/success").exists()
+    go.touch()
+
+    assert all(host.succeeded for host in job.finish().values())
+
+
+@pytest.mark.parametrize("failing", ["algo-1", "algo-3"])
+def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) -> None:
+    """All hosts stop at once with the exit code and the last words of the program that failed."""
+    job = cluster(3)
+    job.program(ON.format(host=failing, what="raise ValueError('no such optimizer')"))
+    ended = job.run(SOON)
+
+    rank = failing[-1]
+    cause = f"{failing}, rank {int(rank) - 1}: train.py exited with code 1: ValueError: no such optimizer"
+    assert_all_say(ended, cause)
+    assert all("raise ValueError" in (host.failure or "") for host in ended.values())
+    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 3
+
+
+def test_the_exit_code_of_the_first_to_fail(cluster: MakeCluster) -> None:
+    """Hosts exit with the code of the program that failed, also where their own had ended well."""
+    job = cluster(2)
+    job.program("import os, sys; sys.exit(7 if os.environ['SM_CURRENT_HOST'] == 'algo-2' else 0)")
+
+    assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+
+
+def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
+    """A failure that follows from another is not what the job's owner is told."""
+    job = cluster(2)
+    job.program(
+        "import os, signal, sys, time\n"
+        "if os.environ['SM_CURRENT_HOST'] == 'algo-2':\n"
+        "    sys.exit(7)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "time.sleep(600)\n"
+    )
+
+    assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+
+
+def test_a_hook_that_fails_on_one_host(cluster: MakeCluster) -> None:
+    """A host that cannot even prepare fails the job before the program starts anywhere."""
+    job = cluster(2)
+    job.write(
+        "my_container.py",
+        "from sagemaker_framework import FrameworkError, Trainer\n"
+        "class MyTrainer(Trainer):\n"
+        "    def pre_train(self):\n"
+        "        if self.env.current_host == 'algo-2':\n"
+        "            raise FrameworkError('no GPU here')\n",
+    )
+    job.env.update(PYTHONPATH="/opt/ml/code", SAGEMAKER_TRAINING_MODULE="my_container:MyTrainer")
+    job.program("print('ran')")
+    ended = job.run(SOON)
+
+    assert_all_say(ended, "algo-2, rank 1: no GPU here")
+    assert ["", ""] == [host.stdout for host in ended.values()]
+
+
+@pytest.mark.parametrize("killed", ["algo-1", "algo-2"])
+def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
+    """The others notice the loss of a host, worker or leader, and name it."""
+    job = cluster(3)
+    began(job)
+    job[killed].host.kill()
+    ended = job.finish(SOON)
+    del ended[killed]
+
+    if killed == "algo-1":
+        assert all("the leader algo-1 went away" in host.cause for host in ended.values())
+        assert [1, 1] == [host.returncode for host in ended.values()]
+    else:
+        (cause,) = {host.cause for host in ended.values()}
+        assert cause.startswith("algo-2, rank 1: this host went away: its connection is lost")
+        assert_all_say(ended, cause)
+
+
+@pytest.mark.parametrize("cut", ["algo-1", "algo-2"])
+def test_a_host_that_is_cut_off(cluster: MakeCluster, cut: str) -> None:
+    """Both sides of a broken link end the job within seconds, each naming the other."""
+    job = cluster(2)
+    began(job)
+    job[cut].host.cut()
+    ended = job.finish(SOON)
+
+    assert "algo-2, rank 1: this host has not answered for" in ended["algo-1"].cause
+    assert "algo-2, rank 1: the leader algo-1 has not answered for" in ended["algo-2"].cause
+    assert [(1, False, [])] * 2 == [(host.returncode, host.has_success_marker, host.left) for host in ended.values()]
+
+
+def test_a_launcher_that_hangs(cluster: MakeCluster) -> None:
+    """A host whose `train` no longer runs, though its connection is open, is noticed by its silence."""
+    job = cluster(2)
+    began(job)
+    os.kill(launcher(job["algo-2"]), signal.SIGSTOP)
+    job._follow(lambda: job["algo-1"].ended_at > 0, "the end of algo-1", SOON)
+
+    assert "algo-2, rank 1: this host has not answered for" in Ended(job["algo-1"]).cause
+
+
+def test_a_launcher_that_is_killed(cluster: MakeCluster) -> None:
+    """A host whose `train` is killed alone is gone for the others."""
+    job = cluster(2)
+    began(job)
+    os.kill(launcher(job["algo-2"]), signal.SIGKILL)
+    job._follow(lambda: job["algo-1"].ended_at > 0, "the end of algo-1", SOON)
+
+    assert "algo-2, rank 1: this host went away" in Ended(job["algo-1"]).cause
+
+
+def test_a_host_that_never_comes_up(cluster: MakeCluster) -> None:
+    """The wait for a host ends at the deadline, and names the host; what is waited for is in the log before."""
+    job = cluster(3)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"] = "12"
+    job.program("print('ran')")
+    job.start("algo-1", "algo-2")
+    ended = job.finish(12 + SOON)
+
+    assert_all_say(
+        ended,
+        "algo-3, rank 2: not all hosts were ready 12 s after the first was: waited for algo-3 (has not connected)",
+    )
+    assert "waiting for algo-3 (has not connected) to be ready" in ended["algo-1"].stderr
+    assert "waiting for algo-3 to be ready" in ended["algo-2"].stderr
+    assert ["", ""] == [host.stdout for host in ended.values()]
+
+
+def test_a_name_that_never_resolves(cluster: MakeCluster) -> None:
+    """Where a host's name leads nowhere, that is the reason given."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"] = "2"
+    for name in job.names:
+        hosts = ["algo-1", "algo-2", "algo-9"]
+        job[name].config("resourceconfig", {"current_host": name, "hosts": hosts, "network_interface_name": "eth0"})
+    job.program("print('ran')")
+
+    late = "waited for algo-9 (its name does not resolve)"
+
+    assert_all_say(job.run(2 + SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}")
+
+
+def test_a_leader_that_never_comes_up(cluster: MakeCluster) -> None:
+    """A host that cannot reach the leader gives up at the deadline, and says why it could not."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"] = "2"
+    job.program("print('ran')")
+    job.start("algo-2")
+    ended = job.finish(2 + SOON)
+
+    assert "the leader algo-1 could not be reached within 2 s: port 7776: Connection refused" in ended["algo-2"].cause
+    assert 1 == ended["algo-2"].returncode
+
+
+@pytest.mark.parametrize("asked", ["algo-1", "algo-2"])
+def test_a_request_to_stop_on_one_host(cluster: MakeCluster, asked: str) -> None:
+    """SIGTERM on any host stops the program on all of them, each with its time to save."""
+    job = cluster(2)
+    began(
+        job,
+        "import signal, sys, time\n"
+        "def save(signum, frame):\n"
+        "    print('saved', flush=True)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(600)\n",
+    )
+    os.kill(launcher(job[asked]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert ["begun\nsaved\n"] * 2 == [host.stdout for host in ended.values()]
+    assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()]
+
+
+def test_a_stranger_is_refused(cluster: MakeCluster) -> None:
+    """A host that is not configured as the others, so that its key differs, does not take part."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"] = "3"
+    job["algo-2"].hyperparameters["secret"] = "other"
+    job.program("print('ran')")
+    ended = job.run(3 + SOON)
+
+    assert "does not have the key of this job" in ended["algo-2"].cause
+    assert "waited for algo-2" in ended["algo-1"].cause
+    assert ["", ""] == [host.stdout for host in ended.values()]
+
+
+def test_hosts_that_are_to_be_independent(cluster: MakeCluster) -> None:
+    """With SAGEMAKER_FRAMEWORK_CLUSTER=off a host waits for no other."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER"] = "off"
+    job.program("print('ran')")
+    job.start("algo-2")
+
+    assert "ran\n" == job.finish()["algo-2"].stdout
+
+
+def test_ten_failures_in_a_row(cluster: MakeCluster) -> None:
+    """The cause is the right one each time."""
+    job = cluster(2)
+    job.program("import os, sys; sys.exit(7 if os.environ['SM_CURRENT_HOST'] == 'algo-2' else 0)")
+    for _ in range(10):
+        for each in job.jobs.values():
+            each.process, each.ended_at = None, 0.0
+            each.stdout.clear(), each.stderr.clear()
+            Path(each.base / "output/failure").unlink(missing_ok=True)
+        assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
