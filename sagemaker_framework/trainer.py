@@ -127,7 +127,13 @@ class Trainer(ABC):
         job.join(strategy)
         argv, launch = self._agreed(supervisor, job, strategy, program)
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
-        job.meet("serving", {"decides": argv is not None})
+
+        def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+            if not any(each["decides"] for each in serving.values()):
+                raise TrainerError(f"{type(strategy).__name__}.command returned None on every host: nothing to run")
+            return {}
+
+        job.meet("serving", {"decides": argv is not None}, see)
         if argv is not None:
             self._run_program(supervisor, job, strategy, program, argv, launch.program_env)
         else:
