@@ -229,12 +229,12 @@ def test_a_request_to_stop_on_one_host(cluster: MakeCluster, asked: str) -> None
     job = cluster(2)
     began(
         job,
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
         "def save(signum, frame):\n"
-        "    print('saved', flush=True)\n"
+        "    os.write(1, b'saved\\n')\n"
         "    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, save)\n"
-        "print('begun', flush=True)\n"
+        "os.write(1, b'begun\\n')\n"
         "time.sleep(600)\n",
     )
     os.kill(launcher(job[asked]), signal.SIGTERM)
@@ -242,6 +242,96 @@ def test_a_request_to_stop_on_one_host(cluster: MakeCluster, asked: str) -> None
 
     assert ["begun\nsaved\n"] * 2 == [host.stdout for host in ended.values()]
     assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()]
+
+
+SERVING = """
+import sys
+from sagemaker_framework import DistributionStrategy, FrameworkError, Trainer
+
+class Serving(DistributionStrategy):
+    def offer(self):
+        return {"port": 7000 + self.env.current_host_rank}
+
+    def agree(self, offers):
+        return {"ports": {host: offer["port"] for host, offer in offers.items()}}
+
+    def command(self, entry_point, args):
+        return entry_point.command(args) if self.env.is_leader else None
+
+    def env_vars(self):
+        return {"PORTS": str(self.agreed["ports"])}
+
+    def start_servers(self, launch):
+        launch("server", [sys.executable, "-c", SERVER, launch.program_env["PORTS"]])
+
+    def finished(self):
+        return {"host": self.env.current_host}
+
+    def verify(self, facts):
+        print("facts of", *[fact["host"] for fact in facts.values()], flush=True)
+
+SERVER = "import signal; signal.pause()"
+
+class MyTrainer(Trainer):
+    def strategy(self):
+        return Serving(self.env)
+"""
+
+
+def serving(job: Cluster, program: str, server: str = "import signal; signal.pause()") -> None:
+    """Have a program run on the leader, and a server on every host."""
+    job.write("my_container.py", SERVING + f"SERVER = {server!r}\n")
+    job.env.update(PYTHONPATH="/opt/ml/code", SAGEMAKER_TRAINING_MODULE="my_container:MyTrainer")
+    job.program(program)
+
+
+def test_a_strategy_in_which_hosts_serve_the_leader(cluster: MakeCluster) -> None:
+    """Hosts know what all have offered; those that only serve end when the leader's program has."""
+    job = cluster(3)
+    serving(job, "import os; print(os.environ['PORTS'])")
+    ended = job.run()
+
+    ports = {"algo-1": 7000, "algo-2": 7001, "algo-3": 7002}
+    assert [f"{ports}\nfacts of algo-1 algo-2 algo-3\n", "", ""] == [host.stdout for host in ended.values()]
+    assert all(host.succeeded and not host.left for host in ended.values())
+    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 1
+
+
+def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> None:
+    """A server that dies fails the job on all hosts, with its name and last words."""
+    job = cluster(2)
+    server = "import os, sys, signal\nif os.environ.get('DIES'): sys.exit('no port left')\nsignal.pause()"
+    job["algo-2"].env["DIES"] = "yes"
+    serving(job, SLEEPS, server)
+    ended = job.run(SOON)
+
+    (cause,) = {host.cause for host in ended.values()}
+    assert cause.startswith("algo-2, rank 1: server exited with code 1")
+    assert cause.endswith("no port left")
+    assert_all_say(ended, cause)
+
+
+def test_an_agreement_that_fails(cluster: MakeCluster) -> None:
+    """What the leader finds wrong with the offers is the cause on all hosts, and nothing has run."""
+    job = cluster(2)
+    serving(job, "print('ran')")
+    for each in job.jobs.values():
+        text = (each.code_dir / "my_container.py").read_text()
+        each.write("my_container.py", text.replace('return {"ports"', 'raise FrameworkError("too few"); {"ports"'))
+    ended = job.run(SOON)
+
+    assert_all_say(ended, "algo-1, rank 0: too few")
+    assert ["", ""] == [host.stdout for host in ended.values()]
+
+
+def test_hosts_that_have_to_agree_cannot_be_independent(cluster: MakeCluster) -> None:
+    """SAGEMAKER_FRAMEWORK_CLUSTER=off fails a job whose processes are spread over hosts."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER"] = "off"
+    serving(job, "print('ran')")
+    job.start("algo-1")
+
+    assert "SAGEMAKER_FRAMEWORK_CLUSTER is off, but" in job.finish(SOON)["algo-1"].cause
 
 
 def test_a_stranger_is_refused(cluster: MakeCluster) -> None:
@@ -274,6 +364,7 @@ def test_ten_failures_in_a_row(cluster: MakeCluster) -> None:
     for _ in range(10):
         for each in job.jobs.values():
             each.process, each.ended_at = None, 0.0
-            each.stdout.clear(), each.stderr.clear()
+            each.stdout.clear()
+            each.stderr.clear()
             Path(each.base / "output/failure").unlink(missing_ok=True)
         assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)

@@ -208,6 +208,57 @@ def test_servers_are_stopped_when_the_program_fails(image: Image) -> None:
 # -- functions -----------------------------------------------------------------------------------------------------
 
 
+def test_a_strategy_that_runs_nothing_anywhere_fails_the_job(image: Image) -> None:
+    """A host may serve others, but somebody has to run something."""
+    ended = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Idle(SingleProcessStrategy):
+            def command(self, entry_point, args): return None
+        class MyTrainer(Trainer):
+            def strategy(self): return Idle(self.env)
+        """)
+
+    assert (1, "Idle.command returned None on every host: nothing to run") == (ended.returncode, ended.cause)
+
+
+def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> None:
+    """On one host too, each hook is called once, and `close` after all others."""
+    told = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        HOOKS = ["offer", "agree", "command", "env_vars", "start_servers", "finished", "verify", "close"]
+        class Telling(SingleProcessStrategy):
+            pass
+        def tell(name):
+            def hook(self, *args):
+                print(name, flush=True)
+                return getattr(super(Telling, self), name)(*args)
+            return hook
+        for name in HOOKS:
+            setattr(Telling, name, tell(name))
+        class MyTrainer(Trainer):
+            def strategy(self): return Telling(self.env)
+        """).stdout.split("\n")
+
+    before = ["offer", "agree", "command", "env_vars", "start_servers"]
+    assert sorted([*before, "the program", "finished", "verify", "close", ""]) == sorted(told)
+    assert [*before, "the program", "finished"] == told[: len(before) + 2]
+
+
+@pytest.mark.parametrize("hook", ["offer", "agree", "start_servers", "finished", "verify"])
+def test_a_strategys_hook_that_raises_fails_the_job_and_is_named(image: Image, hook: str) -> None:
+    """What goes wrong in a strategy is told with the name of the hook, and is never a success."""
+    ended = image.run(f"""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Broken(SingleProcessStrategy):
+            def {hook}(self, *args): raise OSError("of no use")
+        class MyTrainer(Trainer):
+            def strategy(self): return Broken(self.env)
+        """)
+
+    assert (1, f"Broken.{hook} failed: OSError: of no use") == (ended.returncode, ended.cause)
+    assert not ended.has_success_marker
+
+
 @pytest.mark.parametrize("signature", ["env", "env, *args", "environment=None", "*, env=None", "", "*args", "**more"])
 def test_a_function_gets_the_environment_if_it_takes_a_parameter(image: Image, signature: str) -> None:
     """`pkg.mod:function` is called with the TrainingEnv if it has a parameter for it, without if not."""
