@@ -58,8 +58,8 @@ lint: $(READY)
 demo: $(READY)
 	$(BIN)/python examples/digits/demo.py
 
-.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay
-benchmark: benchmark-size benchmark-launch benchmark-relay
+.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay benchmark-cluster
+benchmark: benchmark-size benchmark-launch benchmark-relay benchmark-cluster
 
 benchmark-size: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/install_size.py --max-mb 45 --max-distributions 11 dist/*.whl
@@ -69,6 +69,9 @@ benchmark-launch: $(BENCH)/ready
 
 benchmark-relay: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/log_relay.py --min-ratio 0.7
+
+benchmark-cluster: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/cluster_scale.py --max-cpu-ms 2 --max-kib 16
 
 .PHONY: clean
 clean:

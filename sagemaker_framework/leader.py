@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _INTRODUCTION = 10.0  # seconds that a connection has to show that it is one of the job's hosts
-_MOST_STRANGERS = 1024  # connections that have not done so
+_MOST_STRANGERS = 1024  # connections beyond one for each host
 _TICK = 0.5
 #: Seconds after the first failure in which an earlier one, or the loss of the host behind it, may still show.
 _LEAST_WINDOW, _WINDOW = 0.3, 3.0
@@ -61,6 +61,7 @@ class Leader(BackgroundSession):
         self._held: dict[str, list[_Peer]] = {}  # who has said hello before its name resolved
         self._brought: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._awaited: dict[str, float] = {}
+        self._deciding: list[str] = []  # the hosts that run a program
         self._agrees: set[str] = set()  # phases where this host says what is told
         self._gathered: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self._failures: list[tuple[float, Failure]] = []
@@ -161,14 +162,15 @@ class Leader(BackgroundSession):
                 log.info(f"waiting for {self._described(late)} to be {phase}")
                 for host in self._brought[phase]:
                     if host in self._hosts:
-                        self._send(self._hosts[host], {"type": "waiting", "phase": phase, "for": late})
+                        self._send(self._hosts[host], {"type": "waiting", "phase": phase, "for": names(late)})
 
     def _late(self, phase: str) -> list[str]:
-        there = self._brought.get(phase, {})
-        needed = self.hosts
-        if phase == "ended":
-            needed = [host for host, brought in self._brought.get("serving", {}).items() if brought.get("decides")]
-        return [host for host in needed if host not in there]
+        there = self._brought[phase]
+        return [host for host in self._needed(phase) if host not in there]
+
+    def _needed(self, phase: str) -> list[str]:
+        """The hosts that have to reach a phase; for the programs' end, those that run one."""
+        return self._deciding if phase == "ended" else self.hosts
 
     def _lateness(self, phase: str, late: list[str], after: float) -> FrameworkError:
         return FrameworkError(
@@ -199,7 +201,7 @@ class Leader(BackgroundSession):
             except OSError as error:
                 log.warning(f"a connection could not be taken: {error.strerror}")
                 return
-            if len(self._peers) - len(self._hosts) >= _MOST_STRANGERS:
+            if len(self._peers) >= len(self.hosts) + _MOST_STRANGERS:
                 sock.close()
                 continue
             peer = _Peer(Connection(sock), str(address[0]).replace("::ffff:", ""))
@@ -327,11 +329,15 @@ class Leader(BackgroundSession):
         self._reached(self.host, phase, brought)
 
     def _reached(self, host: str, phase: str, brought: Mapping[str, Any]) -> None:
-        self._brought.setdefault(phase, {})[host] = brought
+        there = self._brought.setdefault(phase, {})
+        there[host] = brought
         self._awaited.setdefault(phase, time.monotonic())
-        if not self._late(phase) and phase not in self._gathered:
+        # Thousands of hosts come one by one: nobody is looked for before as many have come as have to.
+        if phase not in self._gathered and len(there) >= len(self._needed(phase)) and not self._late(phase):
             del self._awaited[phase]
-            self._gathered[phase] = self._brought[phase]
+            self._gathered[phase] = there
+            if phase == "serving":
+                self._deciding = [host for host, brought in there.items() if brought.get("decides")]
             if phase in self._agrees:
                 self._wake()
             else:

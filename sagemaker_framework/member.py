@@ -7,7 +7,7 @@ import socket
 import time
 
 from sagemaker_framework import log
-from sagemaker_framework.background import BEAT, REPORT, SILENCE, UNLIMITED, BackgroundSession, names
+from sagemaker_framework.background import BEAT, REPORT, SILENCE, UNLIMITED, BackgroundSession
 from sagemaker_framework.errors import FrameworkError
 from sagemaker_framework.session import Failure
 from sagemaker_framework.wire import Connection, ConnectionLost, nonce, proof, same
@@ -145,8 +145,8 @@ class Member(BackgroundSession):
             self._awaited.pop(phase, None)
             self._tell(phase, message["told"])
         elif kind == "waiting":
-            self._waiting_for = f": waiting for {names(message['for'])}"
-            log.info(f"waiting for {names(message['for'])} to be {message['phase']}")
+            self._waiting_for = f": waiting for {message['for']}"
+            log.info(f"waiting for {message['for']} to be {message['phase']}")
         elif kind == "fail":
             self._send({"type": "ack"})
             self._break_off(Failure.from_message(message))

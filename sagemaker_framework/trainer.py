@@ -129,7 +129,7 @@ class Trainer(ABC):
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
 
         def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            if not any(each["decides"] for each in serving.values()):
+            if not any(each.get("decides") for each in serving.values()):
                 raise TrainerError(f"{type(strategy).__name__}.command returned None on every host: nothing to run")
             return {}
 
