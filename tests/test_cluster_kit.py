@@ -29,6 +29,7 @@ def test_each_host_runs_its_part(cluster: MakeCluster) -> None:
 def test_some_hosts_start_later_or_never(cluster: MakeCluster) -> None:
     """A test can start some hosts, wait for what they write, kill one, and start others."""
     job = cluster(3)
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER"] = "off"
     job.program(
         "import os, time; print('running', flush=True); os.environ['SM_CURRENT_HOST'] == 'algo-1' and time.sleep(60)"
     )
