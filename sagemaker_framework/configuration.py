@@ -114,7 +114,8 @@ class _File:
         if value is None and default is not None:
             return default
         if not isinstance(value, str) or not value:
-            self.problem(key, "is missing" if value is None else f"is {_kind(value)}, not a text with something in it")
+            is_there = key in self.content
+            self.problem(key, f"is {_kind(value)}, not a text with something in it" if is_there else "is missing")
             return default or ""
         return value
 

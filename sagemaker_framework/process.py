@@ -174,7 +174,9 @@ def _start_problem(error: OSError | ValueError, argv: list[str]) -> str:
     if not isinstance(error, OSError):
         return str(error)
     if error.errno == errno.E2BIG:
-        return "its arguments are longer than the kernel allows"
+        at = max(range(len(argv)), key=lambda index: len(argv[index]))
+        of = f", after {argv[at - 1]}" if at and argv[at - 1].startswith("-") else ""
+        return f"its arguments are longer than the kernel allows: the longest{of}, has {len(argv[at]):,} characters"
     if error.errno == errno.ENOENT:
         return f"{argv[0]} is not there, or the interpreter that its first line names is not"
     if error.errno == errno.ENOEXEC:

@@ -76,7 +76,8 @@ class Redactor:
                 text = text.replace(value, MASK)
         if "://" in text and "@" in text:
             for password in _url_passwords(text):
-                text = text.replace(f":{password}@", f":{MASK}@")
+                for before in (":", "//"):
+                    text = text.replace(f"{before}{password}@", f"{before}{MASK}@")
         return text
 
     def command(self, argv: Iterable[str]) -> str:
@@ -104,12 +105,16 @@ def _escaped(value: str) -> str:
 
 
 def _url_passwords(text: str) -> list[str]:
-    """The passwords of `scheme://user:password@host` in `text`."""
+    """The passwords of `scheme://user:password@host`, and the tokens of `https://token@host`, in `text`."""
     found = []
-    for rest in text.split("://")[1:]:
+    before, *others = text.split("://")
+    for rest in others:
+        is_web, before = before.endswith(("http", "https")), rest
         authority = rest.split("/", 1)[0].split(None, 1)[0] if rest.strip() else ""
         user_info, at, _ = authority.rpartition("@")
         _, colon, password = user_info.partition(":")
-        if at and colon and password and password != MASK:
+        if is_web and not colon:
+            password = user_info
+        if at and password and password != MASK:
             found.append(password)
     return found

@@ -477,9 +477,15 @@ def _write_private(variables: Mapping[str, str]) -> str:
     import json
     import tempfile
 
-    handle, path = tempfile.mkstemp(prefix="sm-env-", suffix=".json")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(variables, file)
+    try:
+        handle, path = tempfile.mkstemp(prefix="sm-env-", suffix=".json")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(variables, file)
+    except OSError as error:
+        raise FrameworkError(
+            f"the file for variables that are too long ({SPILL_VARIABLE}) cannot be written: {error.strerror}: "
+            f"{error.filename or tempfile.gettempdir()}"
+        ) from error
     return path
 
 

@@ -342,6 +342,10 @@ class _Launch:
     def __call__(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> Process:
+        if not _are_texts(argv):
+            raise TrainerError(f"launch({name!r}): its argument list is {argv!r}, not a list of texts")
+        if env is not None and not _are_named_texts(env):
+            raise TrainerError(f"launch({name!r}): its variables are not texts by their names")
         return self._supervisor.launch(name, argv, env=env, cwd=cwd)
 
 

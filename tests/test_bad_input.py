@@ -309,7 +309,7 @@ CONFIGURATION = [
 
 RESOURCE_CONFIG = [
     case(resources(current_host=ABSENT), "line 1: 'current_host' is missing", id="no current_host"),
-    case(resources(current_host=None), "line 2: 'current_host' is missing", id="current_host null"),
+    case(resources(current_host=None), "line 2: 'current_host' is null, not a text", id="current_host null"),
     case(resources(current_host=1), "line 2: 'current_host' is a number, not a text", id="current_host a number"),
     case(resources(current_host=["algo-1"]), "line 2: 'current_host' is a list", id="current_host a list"),
     case(resources(current_host=""), "line 2: 'current_host' is an empty text", id="current_host empty"),

@@ -122,15 +122,24 @@ def test_the_file_goes_when_the_program_fails(job: Job) -> None:
 
 
 def test_arguments_that_are_too_long_fail_the_job_in_words(job: Job) -> None:
-    """An argument beyond what the kernel passes, which the service does not allow, fails the job with that cause."""
+    """An argument beyond what the kernel passes, which the service does not allow, fails the job, and is named."""
     job.hyperparameters["long"] = "x" * LONGEST
     job.program("pass")
     done = job.run()
 
-    assert (1, "train.py cannot be started: its arguments are longer than the kernel allows") == (
-        done.returncode,
-        done.cause,
-    )
+    what = f"its arguments are longer than the kernel allows: the longest, after --long, has {LONGEST:,} characters"
+    assert (1, f"train.py cannot be started: {what}") == (done.returncode, done.cause)
+
+
+def test_a_file_that_cannot_be_written_fails_the_job_in_words(largest: Job) -> None:
+    """Where there is no room for the file, that is the cause, and not that the program is missing."""
+    no_folder = largest.write("file", "")
+    largest.write("site/sitecustomize.py", f"import tempfile; tempfile.tempdir = {str(no_folder)!r}")
+    largest.env["PYTHONPATH"] = str(largest.code_dir / "site")
+    largest.program("pass")
+    done = largest.run()
+
+    assert done.cause.startswith("the file for variables that are too long (SM_ENV_FILE) cannot be written: ")
 
 
 # -- which variables are moved -----------------------------------------------------------------------------------

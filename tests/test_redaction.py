@@ -60,6 +60,13 @@ def test_passwords_in_urls_are_masked() -> None:
     )
 
 
+def test_tokens_in_urls_are_masked() -> None:
+    """A token that stands for user and password is masked; the user of a URL that is not for the web is none."""
+    assert "https://******@github.com/x ssh://git@github.com/x" == Redactor()(
+        "https://ghp_abc@github.com/x ssh://git@github.com/x"
+    )
+
+
 def test_the_password_of_a_variables_url_is_masked_by_itself_too() -> None:
     """The password in a variable such as PIP_INDEX_URL is masked also where it stands alone."""
     redact = Redactor()

@@ -196,6 +196,27 @@ def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> No
     assert not ended.has_success_marker
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("['sleep', 60]", "its argument list is ['sleep', 60], not a list of texts"),
+        ("'sleep 60'", "its argument list is 'sleep 60', not a list of texts"),
+        ("['sleep', '60'], env={'PORT': 1}", "its variables are not texts by their names"),
+    ],
+)
+def test_a_server_that_is_started_wrongly_fails_the_job(image: Image, arguments: str, what: str) -> None:
+    """What an author gives to `launch` by mistake is named, without a traceback of ours."""
+    ended = image.run(f"""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch): launch("server", {arguments})
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """)
+
+    assert (1, f"launch('server'): {what}") == (ended.returncode, ended.failure and ended.failure.rstrip())
+
+
 def test_servers_are_stopped_when_the_program_fails(image: Image) -> None:
     """No server outlives a program that failed."""
     image.job.program(WAIT_FOR_SERVERS + "    raise SystemExit(3)\n")
