@@ -65,7 +65,7 @@ class Member:
 
     def arrive(self, phase: str) -> None:
         """Say that this host has come to a phase."""
-        self.connection.send({"type": "at", "phase": phase, "brought": {"decides": True}})
+        self.connection.send({"type": "at", "phase": phase, "brought": {"decides": True}, "sent": time.monotonic()})
 
 
 class Run:
@@ -197,7 +197,15 @@ def measure(hosts: int) -> dict[str, float]:
         run.phase("ready")
         run.phase("serving")
         failing = time.monotonic()
-        failed = {"type": "failed", "age": 0.0, "host": "", "cause": "algo-2: broken", "detail": "", "exit_code": 7}
+        failed = {
+            "type": "failed",
+            "at": time.monotonic(),
+            "sent": time.monotonic(),
+            "host": "",
+            "cause": "algo-2: broken",
+            "detail": "",
+            "exit_code": 7,
+        }
         run.members[0].connection.send(failed)
         run.until(lambda member: member is run.members[0] or "fail" in member.told)
         figures["from a failure until all hosts know, s"] = time.monotonic() - failing

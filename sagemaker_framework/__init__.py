@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from sagemaker_framework.environment import training_env as training_env
     from sagemaker_framework.errors import FrameworkError as FrameworkError
     from sagemaker_framework.strategies.base import DistributionStrategy as DistributionStrategy
+    from sagemaker_framework.strategies.launcher import LauncherStrategy as LauncherStrategy
+    from sagemaker_framework.strategies.mpi import MPIStrategy as MPIStrategy
+    from sagemaker_framework.strategies.multi_worker import MultiWorkerStrategy as MultiWorkerStrategy
     from sagemaker_framework.strategies.single_process import SingleProcessStrategy as SingleProcessStrategy
+    from sagemaker_framework.strategies.torchrun import TorchrunStrategy as TorchrunStrategy
     from sagemaker_framework.trainer import Trainer as Trainer
 
 #: The module of each public name; None where the name is a module itself.
@@ -23,9 +27,13 @@ _HOMES = {
     "DistributionStrategy": "strategies.base",
     "EntryPoint": "entry_point",
     "FrameworkError": "errors",
+    "LauncherStrategy": "strategies.launcher",
+    "MPIStrategy": "strategies.mpi",
+    "MultiWorkerStrategy": "strategies.multi_worker",
     "PythonEntryPoint": "entry_point",
     "ShellEntryPoint": "entry_point",
     "SingleProcessStrategy": "strategies.single_process",
+    "TorchrunStrategy": "strategies.torchrun",
     "Trainer": "trainer",
     "TrainingEnv": "environment",
     "training_env": "environment",

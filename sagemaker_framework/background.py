@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from abc import abstractmethod
 from collections import deque
 
@@ -71,6 +70,7 @@ class BackgroundSession(Session):
         self._wake = wake
         self._wait = wait
         self._told: dict[str, Mapping[str, Any]] = {}
+        self._own: FrameworkError | None = None  # the failure of this host that it has told of
         self._foreign: FrameworkError | None = None
         self._decided: Failure | None = None
         self._has_decided = threading.Event()
@@ -115,10 +115,11 @@ class BackgroundSession(Session):
         return "ended" in self._told
 
     def fail(self, error: FrameworkError) -> None:
-        if error is self._foreign:
+        if error is self._foreign or error is self._own:
             return
-        failure, age = Failure.of(error, self.host, self.rank), time.monotonic() - error.at
-        self._do(lambda: self._report(failure, age))
+        self._own = error
+        failure = Failure.of(error, self.host, self.rank)
+        self._do(lambda: self._report(failure, error.at))
 
     def verdict(self, error: FrameworkError) -> FrameworkError:
         if not self._is_stopping:
@@ -183,7 +184,7 @@ class BackgroundSession(Session):
         """This host has reached a phase."""
 
     @abstractmethod
-    def _report(self, failure: Failure, age: float) -> None:
+    def _report(self, failure: Failure, at: float) -> None:
         """This host has failed."""
 
     @abstractmethod

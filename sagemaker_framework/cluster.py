@@ -50,9 +50,9 @@ def is_wanted(values: Mapping[str, Any], environ: Mapping[str, str], is_needed: 
         return False
     if is_needed or switch == "on" or environ.get(STUDIO_VARIABLE, "").lower() != "true":
         return True
-    from sagemaker_framework.configuration import DISTRIBUTIONS
+    from sagemaker_framework.configuration import distributions
 
-    return any(values["additional_framework_parameters"].get(name) for name in DISTRIBUTIONS)
+    return bool(distributions(values["additional_framework_parameters"]))
 
 
 def join(

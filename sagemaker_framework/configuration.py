@@ -52,6 +52,11 @@ def read(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     user, framework, launcher = hyperparameters.split(decoded)
     for name in (*user, *framework):
         _hide_secret(name, decoded[name])
+    problems += [
+        f"hyperparameter {name!r} is {framework[name]!r}, neither true nor false"
+        for name in DISTRIBUTIONS
+        if hyperparameters.flag(framework.get(name)) is None
+    ]
     log.redact.hide_named(environ)
 
     values: dict[str, Any] = {
@@ -67,8 +72,17 @@ def read(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     }
     if problems:
         raise ConfigurationError(problems)
-    values.update(_hardware(environ))
+    values.update(_hardware(environ, user))
     return values
+
+
+def distributions(framework: Mapping[str, Any]) -> list[str]:
+    """Those of `DISTRIBUTIONS` that a job asks for.
+
+    Args:
+        framework: its `additional_framework_parameters`.
+    """
+    return [name for name in DISTRIBUTIONS if hyperparameters.flag(framework.get(name))]
 
 
 class _File:
@@ -180,7 +194,7 @@ def _cluster(file: _File, framework: Mapping[str, Any], problems: list[str]) -> 
         file.problem("current_group_name", f"is {current_group!r}, which is not among the instance_groups")
     distribution_groups = framework.get("sagemaker_distribution_instance_groups")
     if distribution_groups is None:
-        distribution_groups = [current_group] if any(framework.get(name) for name in DISTRIBUTIONS) else []
+        distribution_groups = (list(groups) or [current_group]) if distributions(framework) else []
     elif not _is_texts(distribution_groups):
         problems.append("hyperparameter 'sagemaker_distribution_instance_groups' is not a list of group names")
         distribution_groups = []
@@ -307,14 +321,14 @@ def _job(launcher: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
     }
 
 
-def _hardware(environ: Mapping[str, str]) -> dict[str, Any]:
+def _hardware(environ: Mapping[str, str], user: Mapping[str, Any]) -> dict[str, Any]:
     mp_parameters = environ.get("SM_HP_MP_PARAMETERS", "{}")
     return {
         "num_cpus": hardware.count_cpus(),
         "num_gpus": hardware.count_gpus(),
         "num_neurons": hardware.count_neuron_cores(),
         "memory": hardware.count_memory(),
-        "is_modelparallel_enabled": mp_parameters not in ("", "{}"),
+        "is_modelparallel_enabled": mp_parameters not in ("", "{}") or bool(user.get("mp_parameters")),
         "is_smddprun_installed": hardware.is_on_path("smddprun"),
         "is_smddpmprun_installed": hardware.is_on_path("smddpmprun"),
     }

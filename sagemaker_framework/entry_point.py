@@ -139,11 +139,12 @@ class PythonEntryPoint(EntryPoint):
         raise self._missing()
 
     def _is_package(self, folder: str) -> bool:
+        is_below = folder not in ("", ".")
         while folder:
             if not os.path.isfile(self._path(f"{folder}/__init__.py")):
                 return False
             folder = os.path.dirname(folder)
-        return "/" in self.name
+        return is_below
 
     def _may_be_installed(self, module: str) -> bool:
         from sagemaker_framework import requirements

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from sagemaker_framework import configuration
-from sagemaker_framework.hyperparameters import to_cmd_args
+from sagemaker_framework.hyperparameters import flag, to_cmd_args
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -128,7 +128,7 @@ class TrainingEnv(Mapping[str, Any]):
         Args:
             distribution: the middle of the hyperparameter `sagemaker_<distribution>_enabled`.
         """
-        return bool(self.additional_framework_parameters.get(f"sagemaker_{distribution}_enabled"))
+        return bool(flag(self.additional_framework_parameters.get(f"sagemaker_{distribution}_enabled")))
 
     def to_cmd_args(self, hyperparameters: Mapping[str, Any] | None = None) -> list[str]:
         """The program's arguments: `--name value` for each hyperparameter, sorted by name.

@@ -24,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Self
+
 
 class FrameworkError(Exception):
     """A job that cannot go on.
@@ -34,12 +36,19 @@ class FrameworkError(Exception):
     """
 
     exit_code: int = 1
+    #: When it happened (`time.monotonic()`): of several hosts' failures, the first is the job's.
+    at: float
+    #: Whether it is likely to be a consequence of another: of several failures, one that is not is the job's.
+    is_doubtful: bool = False
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        error = super().__new__(cls, *args, **kwargs)
+        error.at = time.monotonic()  # Not in __init__, which an author's own kind of error may not call.
+        return error
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
-        #: When it happened (`time.monotonic()`): of several hosts' failures, the first is the job's.
-        self.at = time.monotonic()
 
 
 class ConfigurationError(FrameworkError):

@@ -6,6 +6,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _IGNORED = ("Exception ignored in", "Exception ignored on", "Exception ignored while")
 _CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
 _MOST_LINES = 40
+_LONGEST_CAUSE = 400  # characters
 
 
 def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
@@ -27,7 +28,15 @@ def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
     if traceback:
         return _exception_line(traceback), "\n".join(traceback)
     lines = lines[-_MOST_LINES:]
-    return (lines[-1].strip() if lines else ""), "\n".join(lines)
+    return _framed(lines) or (lines[-1].strip() if lines else ""), "\n".join(lines)
+
+
+def _framed(lines: list[str]) -> str:
+    """The text between the last two lines of dashes, as mpirun frames its messages; empty where it does not end so."""
+    rules = [at for at, line in enumerate(lines) if len(line) > 20 and not line.strip("-")]
+    if len(rules) < 2 or rules[-1] != len(lines) - 1:
+        return ""
+    return " ".join(" ".join(lines[rules[-2] + 1 : rules[-1]]).split())[:_LONGEST_CAUSE]
 
 
 def _last_overprint(line: str) -> str:

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import os
 
+from sagemaker_framework import log
+from sagemaker_framework.errors import FrameworkError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+#: Names the file that holds the variables that were too long to be passed.
+SPILL_VARIABLE = "SM_ENV_FILE"
 
 _LONGEST = 131072  # bytes of one "NAME=value", with its NUL
 _MOST = 6 * 1024 * 1024  # bytes; the kernel's own bound, however large the stack
@@ -20,6 +26,33 @@ _POINTER = 8
 
 #: Only these are ours to leave out; a program reads them from a file instead.
 _OURS = ("SM_", "SAGEMAKER_")
+
+
+def fit(
+    name: str, argv: Sequence[str], env: Mapping[str, str], reserve: int = 4096
+) -> tuple[dict[str, str], str | None]:
+    """Variables that a program can be started with, and the file that holds those that are too long, if any.
+
+    The file is a JSON object that only this user can read, which `SM_ENV_FILE` names; it is the caller's to remove.
+
+    Args:
+        name: what to call the program in messages.
+        argv: the program and its arguments.
+        env: all variables.
+        reserve: bytes to keep free for what is added afterwards.
+
+    Raises:
+        FrameworkError: the file cannot be written.
+    """
+    passed, moved = split(argv, env, reserve)
+    if not moved:
+        return passed, None
+    passed[SPILL_VARIABLE] = file = _write_private(moved)
+    log.warning(
+        f"too long to be passed to {name} as variables: {', '.join(sorted(moved))}; "
+        f"{SPILL_VARIABLE} names a JSON file that holds them"
+    )
+    return passed, file
 
 
 def split(argv: Sequence[str], env: Mapping[str, str], reserve: int = 0) -> tuple[dict[str, str], dict[str, str]]:
@@ -55,3 +88,20 @@ def _room() -> int:
     except (ValueError, OSError):
         limit = 131072
     return (_MOST if limit <= 0 else min(limit, _MOST)) - _SLACK
+
+
+def _write_private(variables: Mapping[str, str]) -> str:
+    """A file that only this user can read, with the variables as a JSON object."""
+    import json
+    import tempfile
+
+    try:
+        handle, path = tempfile.mkstemp(prefix="sm-env-", suffix=".json")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(variables, file)
+    except OSError as error:
+        raise FrameworkError(
+            f"the file for variables that are too long ({SPILL_VARIABLE}) cannot be written: {error.strerror}: "
+            f"{error.filename or tempfile.gettempdir()}"
+        ) from error
+    return path

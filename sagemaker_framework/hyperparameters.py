@@ -74,6 +74,18 @@ def split(decoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
     return user, framework, launcher
 
 
+def flag(value: Any) -> bool | None:
+    """Whether a switch, such as `sagemaker_mpi_enabled`, is on; None where the value says neither.
+
+    Clients send JSON's `true`, Python's `True` and the text `"true"`; nothing, and 0, are off.
+    """
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False, "": False}.get(value.strip().lower())
+    if value is None or isinstance(value, (bool, int)):
+        return bool(value)
+    return None
+
+
 def to_cmd_args(hyperparameters: Mapping[str, Any]) -> list[str]:
     """Hyperparameters as the arguments of a program.
 

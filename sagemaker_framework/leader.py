@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import selectors
 import socket
@@ -39,6 +40,12 @@ class _Peer:
         self.nonces = ("", "")
         self.since = self.heard = time.monotonic()
         self.selected = 0
+        #: Our clock less the host's, as it seems from the message that was on its way for the shortest time.
+        self.ahead = math.inf
+
+    def listen(self, message: Mapping[str, Any]) -> None:
+        """Learn from a message how the host's clock goes."""
+        self.ahead = min(self.ahead, time.monotonic() - float(message["sent"]))
 
 
 class Leader(BackgroundSession):
@@ -253,10 +260,12 @@ class Leader(BackgroundSession):
         if not peer.is_in:
             self._meet_stranger(peer, message)
         elif kind == "at":
+            peer.listen(message)
             self._reached(peer.host, str(message["phase"]), message["brought"])
         elif kind == "failed":
             self._acknowledged.add(peer.host)
-            self._fail(Failure.from_message({**message, "host": peer.host}), float(message["age"]))
+            peer.listen(message)
+            self._fail(Failure.from_message({**message, "host": peer.host}), float(message["at"]) + peer.ahead)
         elif kind == "ack":
             self._acknowledged.add(peer.host)
         elif kind == "stop":
@@ -361,14 +370,14 @@ class Leader(BackgroundSession):
         self._lost.append(host)
         self._fail(Failure.of(FrameworkError(f"this host {what}"), host, self.hosts.index(host)))
 
-    def _report(self, failure: Failure, age: float) -> None:
-        self._fail(failure, age, is_own=True)
+    def _report(self, failure: Failure, at: float) -> None:
+        self._fail(failure, at, is_own=True)
 
-    def _fail(self, failure: Failure, age: float = 0.0, is_own: bool = False) -> None:
+    def _fail(self, failure: Failure, at: float | None = None, is_own: bool = False) -> None:
         now = time.monotonic()
         if self._decided or self._is_stopping:
             return
-        self._failures.append((now - age, failure))
+        self._failures.append((now if at is None else at, failure))
         if not self._failed_at:
             self._failed_at = now
             self._broadcast({"type": "fail", **failure.as_message()})
@@ -380,7 +389,7 @@ class Leader(BackgroundSession):
     def _judge(self, now: float) -> None:
         """Say which failure was the first.  That a host was lost explains what others saw."""
         lost = [failure for _, failure in self._failures if failure.host in self._lost]
-        first = lost[0] if lost else min(self._failures, key=lambda each: each[0])[1]
+        first = lost[0] if lost else min(self._failures, key=lambda each: (each[1].is_doubtful, each[0]))[1]
         self._decided_at = now
         self._decide(first)
         self._broadcast({"type": "verdict", **first.as_message()})

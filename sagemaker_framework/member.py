@@ -178,11 +178,11 @@ class Member(BackgroundSession):
 
     def _arrive(self, phase: str, brought: Mapping[str, Any], agrees: bool) -> None:
         self._awaited[phase] = time.monotonic()
-        self._send({"type": "at", "phase": phase, "brought": brought})
+        self._send({"type": "at", "phase": phase, "brought": brought, "sent": time.monotonic()})
 
-    def _report(self, failure: Failure, age: float) -> None:
+    def _report(self, failure: Failure, at: float) -> None:
         self._give_up = min(self._give_up, time.monotonic() + _LAST_WORDS)
-        self._send({"type": "failed", "age": age, **failure.as_message()})
+        self._send({"type": "failed", "at": at, "sent": time.monotonic(), **failure.as_message()})
 
     def _pass_on(self, signum: int) -> None:
         self._send({"type": "stop", "signum": signum})

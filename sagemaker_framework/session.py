@@ -26,13 +26,15 @@ class Failure:
         cause: in one line.
         detail: what else helps, any number of lines.
         exit_code: what the job exits with, everywhere.
+        is_doubtful: see `FrameworkError`.
     """
 
-    def __init__(self, host: str, cause: str, detail: str = "", exit_code: int = 1) -> None:
+    def __init__(self, host: str, cause: str, detail: str = "", exit_code: int = 1, is_doubtful: bool = False) -> None:
         self.host = host
         self.cause = cause
         self.detail = detail
         self.exit_code = exit_code
+        self.is_doubtful = is_doubtful
 
     @classmethod
     def of(cls, error: FrameworkError, host: str, rank: int) -> Failure:
@@ -41,7 +43,8 @@ class Failure:
         if not cause.startswith(f"{host}, rank "):
             cause = f"{host}, rank {rank}: {cause}"
         detail = getattr(error, "detail", "")
-        return cls(host, log.redact(cause), log.redact(detail)[-_MOST_DETAIL:], error.exit_code & 0xFF or 1)
+        code = error.exit_code & 0xFF or 1
+        return cls(host, log.redact(cause), log.redact(detail)[-_MOST_DETAIL:], code, error.is_doubtful)
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Failure:
@@ -52,11 +55,18 @@ class Failure:
             str(message.get("cause")),
             str(message.get("detail", ""))[-_MOST_DETAIL:],
             code if isinstance(code, int) and 0 < code < 256 else 1,
+            message.get("is_doubtful") is True,
         )
 
     def as_message(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"host": self.host, "cause": self.cause, "detail": self.detail, "exit_code": self.exit_code}
+        return {
+            "host": self.host,
+            "cause": self.cause,
+            "detail": self.detail,
+            "exit_code": self.exit_code,
+            "is_doubtful": self.is_doubtful,
+        }
 
     def error(self) -> FrameworkError:
         """The error that ends the job."""
@@ -116,6 +126,7 @@ class Alone(Session):
 
     def __init__(self, host: str) -> None:
         self._host = host
+        self._failures: list[FrameworkError] = []
 
     def meet(self, phase: str, brought: Mapping[str, Any], agree: Agree | None = None) -> Mapping[str, Any]:
         return agree({self._host: brought}) if agree else {}
@@ -128,10 +139,10 @@ class Alone(Session):
         return False
 
     def fail(self, error: FrameworkError) -> None:
-        return
+        self._failures.append(error)
 
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        return error
+        return min(self._failures, key=lambda each: (each.is_doubtful, each.at), default=error)
 
     def stopping(self, signum: int) -> None:
         return

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_GRACE = 100.0
 GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 
-#: Names the file that holds the variables that were too long to be passed.
-SPILL_VARIABLE = "SM_ENV_FILE"
-
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
 _FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed elsewhere
@@ -183,7 +180,9 @@ class Supervisor:
         """
         self._watching = True  # A request to stop must not come between the start and the list of processes.
         try:
-            variables = self._fitted(name, argv, os.environ if env is None else env)
+            variables, file = exec_limits.fit(name, argv, os.environ if env is None else env)
+            if file:
+                self._spilled.append(file)
             process = start(name, list(argv), variables, cwd, signals_group)
             if ask is not None:
                 process.asked_by(ask)
@@ -292,6 +291,24 @@ class Supervisor:
         finally:
             self._watching = False
 
+    def stop_program(self, process: Process | None, ask: Callable[[], None], is_idle: Callable[[], bool]) -> None:
+        """Stop a program before the servers that it needs.
+
+        Args:
+            process: what was started of it; None where nothing was, or what was is to be left alone.
+            ask: asks what else of it runs on this host to stop; called where no process is there to be asked instead.
+            is_idle: whether nothing does; waited for, within the grace period.
+        """
+        watching, self._watching = self._watching, True
+        if process is not None and process.returncode is None:
+            self._stop(process)
+        elif not is_idle():
+            ask()
+            deadline = time.monotonic() + self._grace
+            while not is_idle() and time.monotonic() < deadline:
+                self._turn(_IDLE_POLL)
+        self._watching = watching
+
     def stop_all(self) -> None:
         """Stop every process that still runs, the last one that was started first."""
         watching, self._watching = self._watching, True
@@ -303,17 +320,6 @@ class Supervisor:
         assert process.returncode is not None
         oom = hardware.oom_kills() > self._oom_kills
         return Ended(process.name, process.returncode, process.relay.tail, self._stop_signal, oom, needed_by)
-
-    def _fitted(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
-        passed, moved = exec_limits.split(argv, env, reserve=4096)
-        if moved:
-            passed[SPILL_VARIABLE] = file = _write_private(moved)
-            self._spilled.append(file)
-            log.warning(
-                f"too long to be passed to {name} as variables: {', '.join(sorted(moved))}; "
-                f"{SPILL_VARIABLE} names a JSON file that holds them"
-            )
-        return passed
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -470,23 +476,6 @@ def _adopt_orphans(adopt: bool) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
     except (OSError, AttributeError):
         log.debug("this system has no prctl: processes that leave their group are not followed")
-
-
-def _write_private(variables: Mapping[str, str]) -> str:
-    """A file that only this user can read, with the variables as a JSON object."""
-    import json
-    import tempfile
-
-    try:
-        handle, path = tempfile.mkstemp(prefix="sm-env-", suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(variables, file)
-    except OSError as error:
-        raise FrameworkError(
-            f"the file for variables that are too long ({SPILL_VARIABLE}) cannot be written: {error.strerror}: "
-            f"{error.filename or tempfile.gettempdir()}"
-        ) from error
-    return path
 
 
 def _remove(file: str) -> None:

@@ -13,6 +13,7 @@ from sagemaker_framework import configuration, entry_point, log, paths, strategi
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
 from sagemaker_framework.report import Report
 from sagemaker_framework.session import Alone
+from sagemaker_framework.strategies.single_process import SingleProcessStrategy
 from sagemaker_framework.supervisor import Supervisor, grace_seconds
 
 TYPE_CHECKING = False
@@ -123,8 +124,11 @@ class Trainer(ABC):
 
     def _run(self, supervisor: Supervisor, job: _Job, program: EntryPoint) -> None:
         strategy = self._call(self.strategy)
-        job.strategy = strategy
         job.join(strategy)
+        if strategy.needs_agreement and self._values["current_host"] not in strategy.hosts():
+            log.info("this host takes no part in the distribution: it runs the program alone")
+            strategy = SingleProcessStrategy(self._values)
+        job.strategy = strategy
         argv, launch = self._agreed(supervisor, job, strategy, program)
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
 
@@ -174,7 +178,7 @@ class Trainer(ABC):
         strategy.agreed = job.meet("ready", self._call(strategy.offer, of=strategy), agree)
         argv = self._call(lambda: strategy.command(program, args), of=strategy, name="command")
         env_vars = [self._call(each.env_vars, of=each) for each in (program, self, strategy)]
-        return argv, _Launch(supervisor, entry_point.environment(*env_vars))
+        return argv, _Launch(supervisor, job, entry_point.environment(*env_vars))
 
     def _run_program(
         self,
@@ -195,12 +199,17 @@ class Trainer(ABC):
             signals_group=program.signals_group,
             ask=strategy.stop,
         )
+        job.process = process
         ended = supervisor.wait(process, until=lambda: job.session.is_ending)
+        if supervisor.stopped_by is not None:
+            # What was started on other hosts may have ended before what runs on this one.
+            supervisor.serve(strategy.is_idle, lambda signum: None, strategy.is_idle)
         if ended is None:
             return
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
-        if ended.exit_code:
-            raise ended.error()
+        failure = self._call(lambda: strategy.judge(ended), of=strategy, name="judge")
+        if failure is not None:
+            raise failure
 
     def _failed(self, error: BaseException, supervisor: Supervisor, job: _Job) -> BaseException:
         """What the job has failed with, once everything on this host is stopped."""
@@ -211,6 +220,9 @@ class Trainer(ABC):
             error = JobStopped(error.signum, 0 if job.has_ended_well else None)
         if not isinstance(error, JobStopped):
             job.session.fail(_as_framework_error(error))
+        if job.strategy is not None:
+            strategy = job.strategy
+            supervisor.stop_program(job.process, lambda: strategy.stop(None, signal.SIGTERM), strategy.is_idle)
         supervisor.stop_all()
         if job.needs_cleanup:
             try:
@@ -295,6 +307,7 @@ class _Job:
         self._supervisor = supervisor
         self.session: Session = Alone(values["current_host"])
         self.strategy: DistributionStrategy | None = None
+        self.process: Process | None = None  # the program's, once it has been started
         self.needs_cleanup = True
         self.has_ended_well = False
 
@@ -334,10 +347,19 @@ class _Job:
 class _Launch:
     """Starts servers; what `DistributionStrategy.start_servers` gets."""
 
-    def __init__(self, supervisor: Supervisor, program_env: dict[str, str]) -> None:
+    def __init__(self, supervisor: Supervisor, job: _Job, program_env: dict[str, str]) -> None:
         self._supervisor = supervisor
+        self._job = job
         self.program_env = program_env
-        self.fail = supervisor.interrupt
+
+    @property
+    def stopped_by(self) -> int | None:
+        return self._supervisor.stopped_by
+
+    def fail(self, error: FrameworkError) -> None:
+        # At once: this may be the job's first failure, although this host has just heard of another.
+        self._job.session.fail(error)
+        self._supervisor.interrupt(error)
 
     def __call__(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None

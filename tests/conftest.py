@@ -13,6 +13,17 @@ from s3_server import use_endpoint
 pytest_plugins = ["jobs", "cluster"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--repeat", type=int, default=1, metavar="N", help="run each test of a fault N times")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    times = metafunc.config.getoption("--repeat")
+    if times > 1 and metafunc.definition.get_closest_marker("fault"):
+        metafunc.fixturenames.append("attempt")
+        metafunc.parametrize("attempt", range(times))
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The URL of a real S3 server on this machine, moto's, for all tests of the session."""

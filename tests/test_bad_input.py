@@ -451,14 +451,19 @@ HYPERPARAMETERS = [
         id="grace without end",
     ),
     case(
-        hyperparameters(sagemaker_mpi_enabled=True),
-        "sagemaker_mpi_enabled, for which this image has no strategy",
-        id="MPI without a strategy",
+        hyperparameters(sagemaker_parameter_server_enabled=True),
+        "sagemaker_parameter_server_enabled, for which this image has no strategy",
+        id="parameter servers without a strategy",
     ),
     case(
         hyperparameters(sagemaker_parameter_server_enabled=True, sagemaker_pytorch_ddp_enabled=True),
-        "sagemaker_parameter_server_enabled, sagemaker_pytorch_ddp_enabled, for which this image has no strategy",
-        id="two distributions without a strategy",
+        "sagemaker_parameter_server_enabled and sagemaker_pytorch_ddp_enabled, which do not go together",
+        id="two distributions",
+    ),
+    case(
+        hyperparameters(sagemaker_mpi_enabled="yes, please"),
+        "'sagemaker_mpi_enabled' is 'yes, please', neither true nor false",
+        id="a switch neither on nor off",
     ),
     case(
         hyperparameters(sagemaker_distribution_instance_groups="workers"),

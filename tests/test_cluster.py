@@ -74,6 +74,7 @@ def test_no_host_ends_before_the_others_have(cluster: MakeCluster) -> None:
     assert all(host.succeeded for host in job.finish().values())
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("failing", ["algo-1", "algo-3"])
 def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) -> None:
     """All hosts stop at once with the exit code and the last words of the program that failed."""
@@ -110,6 +111,7 @@ def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
     assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
 
 
+@pytest.mark.fault
 def test_a_hook_that_fails_on_one_host(cluster: MakeCluster) -> None:
     """A host that cannot even prepare fails the job before the program starts anywhere."""
     job = cluster(2)
@@ -129,6 +131,7 @@ def test_a_hook_that_fails_on_one_host(cluster: MakeCluster) -> None:
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("killed", ["algo-1", "algo-2"])
 def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
     """The others notice the loss of a host, worker or leader, and name it."""
@@ -147,6 +150,7 @@ def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
         assert_all_say(ended, cause)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("cut", ["algo-1", "algo-2"])
 def test_a_host_that_is_cut_off(cluster: MakeCluster, cut: str) -> None:
     """Both sides of a broken link end the job within seconds, each naming the other."""
@@ -160,6 +164,7 @@ def test_a_host_that_is_cut_off(cluster: MakeCluster, cut: str) -> None:
     assert [(1, False, [])] * 2 == [(host.returncode, host.has_success_marker, host.left) for host in ended.values()]
 
 
+@pytest.mark.fault
 def test_a_launcher_that_hangs(cluster: MakeCluster) -> None:
     """A host whose `train` no longer runs, though its connection is open, is noticed by its silence."""
     job = cluster(2)
@@ -170,6 +175,7 @@ def test_a_launcher_that_hangs(cluster: MakeCluster) -> None:
     assert "algo-2, rank 1: this host has not answered for" in Ended(job["algo-1"]).cause
 
 
+@pytest.mark.fault
 def test_a_launcher_that_is_killed(cluster: MakeCluster) -> None:
     """A host whose `train` is killed alone is gone for the others."""
     job = cluster(2)
@@ -180,6 +186,7 @@ def test_a_launcher_that_is_killed(cluster: MakeCluster) -> None:
     assert "algo-2, rank 1: this host went away" in Ended(job["algo-1"]).cause
 
 
+@pytest.mark.fault
 def test_a_host_that_never_comes_up(cluster: MakeCluster) -> None:
     """The wait for a host ends at the deadline, and names the host; what is waited for is in the log before."""
     job = cluster(3)
@@ -197,6 +204,7 @@ def test_a_host_that_never_comes_up(cluster: MakeCluster) -> None:
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
+@pytest.mark.fault
 def test_a_name_that_never_resolves(cluster: MakeCluster) -> None:
     """Where a host's name leads nowhere, that is the reason given."""
     job = cluster(2)
@@ -211,6 +219,7 @@ def test_a_name_that_never_resolves(cluster: MakeCluster) -> None:
     assert_all_say(job.run(2 + SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}")
 
 
+@pytest.mark.fault
 def test_a_leader_that_never_comes_up(cluster: MakeCluster) -> None:
     """A host that cannot reach the leader gives up at the deadline, and says why it could not."""
     job = cluster(2)
@@ -223,6 +232,7 @@ def test_a_leader_that_never_comes_up(cluster: MakeCluster) -> None:
     assert 1 == ended["algo-2"].returncode
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("asked", ["algo-1", "algo-2"])
 def test_a_request_to_stop_on_one_host(cluster: MakeCluster, asked: str) -> None:
     """SIGTERM on any host stops the program on all of them, each with its time to save."""
@@ -297,6 +307,7 @@ def test_a_strategy_in_which_hosts_serve_the_leader(cluster: MakeCluster) -> Non
     assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 1
 
 
+@pytest.mark.fault
 def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> None:
     """A server that dies fails the job on all hosts, with its name and last words."""
     job = cluster(2)

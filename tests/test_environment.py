@@ -458,6 +458,23 @@ def test_the_groups_that_take_part(job: Job) -> None:
     } == attributes(env, "distribution_instance_groups distribution_hosts master_hostname is_master")
 
 
+def test_all_groups_take_part_where_none_is_named(job: Job) -> None:
+    """A heterogeneous cluster that is distributed over no group in particular has one leader, not one a group."""
+    env = read(job, {"sagemaker_mpi_enabled": "true"}, HETEROGENEOUS)
+
+    assert {
+        "distribution_instance_groups": ["train_group", "data_group"],
+        "distribution_hosts": ["algo-1", "algo-2", "algo-3"],
+        "master_hostname": "algo-1",
+    } == attributes(env, "distribution_instance_groups distribution_hosts master_hostname")
+
+
+def test_model_parallelism_is_known_by_its_parameters(job: Job) -> None:
+    """A job with mp_parameters is model-parallel before any variable says so."""
+    assert read(job, {"mp_parameters": '{"partitions": 2}'}, HOMOGENEOUS).is_modelparallel_enabled
+    assert not read(job, {"mp_parameters": "{}"}, HOMOGENEOUS).is_modelparallel_enabled
+
+
 def test_a_homogeneous_cluster(job: Job) -> None:
     """The one group that the service names is a group like any other, and the cluster is not heterogeneous."""
     env = read(job, {"sagemaker_mpi_enabled": "true"}, HOMOGENEOUS)

@@ -82,6 +82,14 @@ def test_a_shell_scripts_last_words_are_the_cause(job: Job) -> None:
     assert "run.sh exited with code 9: nccl: no such device" == job.run().cause
 
 
+def test_a_message_in_a_frame_is_the_cause() -> None:
+    """mpirun frames what it says with lines of dashes: not these, but what is between them tells what is wrong."""
+    rule = "-" * 74
+    said = f"noise\n{rule}\nmpirun was unable\nto launch:\n\n  Executable: x\n{rule}\n"
+
+    assert "mpirun was unable to launch: Executable: x" == cause_and_excerpt(said.encode())[0]
+
+
 def test_a_program_that_says_nothing_still_has_a_cause(job: Job) -> None:
     """The exit code is there, whatever the program says."""
     job.program("exit 4", "run.sh")

@@ -9,6 +9,17 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.strategies.base import DistributionStrategy
 
+#: The module and class for each hyperparameter that asks for a strategy.
+_STRATEGIES = {
+    "sagemaker_mpi_enabled": ("mpi", "MPIStrategy"),
+    "sagemaker_torch_distributed_enabled": ("torchrun", "TorchrunStrategy"),
+    "sagemaker_distributed_dataparallel_enabled": ("smddp", "SMDDPStrategy"),
+    "sagemaker_pytorch_ddp_enabled": ("smddp", "SMDDPStrategy"),
+    "sagemaker_multi_worker_mirrored_strategy_enabled": ("multi_worker", "MultiWorkerStrategy"),
+    "sagemaker_pytorch_xla_multi_worker_enabled": ("xla", "XLAStrategy"),
+}
+_PARAMETER_SERVER = "sagemaker_parameter_server_enabled"
+
 
 def choose(values: Mapping[str, Any]) -> DistributionStrategy:
     """The strategy that the hyperparameters of the SageMaker SDK ask for.
@@ -17,16 +28,35 @@ def choose(values: Mapping[str, Any]) -> DistributionStrategy:
         values: the job's environment.
 
     Raises:
-        ConfigurationError: the image has no strategy for what the job asks.
+        ConfigurationError: they ask for two, or for one that only the image can have.
     """
-    from sagemaker_framework.configuration import DISTRIBUTIONS
-    from sagemaker_framework.errors import ConfigurationError
-    from sagemaker_framework.strategies.single_process import SingleProcessStrategy
+    from sagemaker_framework.configuration import distributions
 
-    asked = [name for name in DISTRIBUTIONS if values["additional_framework_parameters"].get(name)]
-    if asked:
+    asked = distributions(values["additional_framework_parameters"])
+    if not asked:
+        from sagemaker_framework.strategies.single_process import SingleProcessStrategy
+
+        return SingleProcessStrategy(values)
+    from importlib import import_module
+
+    from sagemaker_framework.errors import ConfigurationError
+
+    wanted = {_STRATEGIES.get(name) for name in asked}
+    if wanted == {_STRATEGIES["sagemaker_torch_distributed_enabled"], ("smddp", "SMDDPStrategy")}:
+        # SMDDP as a backend of torch.distributed.
+        wanted = {_STRATEGIES["sagemaker_torch_distributed_enabled"]}
+    if len(wanted) > 1:
         raise ConfigurationError(
-            f"the job asks for {', '.join(asked)}, for which this image has no strategy: "
-            "its Trainer has to return one from strategy()"
+            f"the job asks for {' and '.join(asked)}, which do not go together: leave out all but one"
         )
-    return SingleProcessStrategy(values)
+    if asked == [_PARAMETER_SERVER]:
+        raise ConfigurationError(
+            f"the job asks for {_PARAMETER_SERVER}, for which this image has no strategy: parameter servers differ "
+            "from framework to framework, so the image's Trainer has to return its own from strategy()"
+        )
+    if asked == ["sagemaker_mpi_enabled"] and values["is_modelparallel_enabled"]:
+        module, name = "model_parallel", "ModelParallelStrategy"
+    else:
+        module, name = wanted.pop() or ("", "")
+    strategy: DistributionStrategy = getattr(import_module(f"{__name__}.{module}"), name)(values)
+    return strategy

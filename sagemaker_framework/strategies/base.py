@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.environment import TrainingEnv
     from sagemaker_framework.errors import FrameworkError
-    from sagemaker_framework.process import Process
+    from sagemaker_framework.process import Ended, Process
 
     class Launch(Protocol):
         """Starts servers: `launch(name, argv, env=..., cwd=...)`.
 
         Attributes:
-            program_env: all variables that the program gets, those of the container included.
+            program_env: all variables that the program gets, those of the container included; what is
+                changed here, it gets.
+            stopped_by: the signal by which the job was asked to stop, or None.
         """
 
         program_env: dict[str, str]
+
+        @property
+        def stopped_by(self) -> int | None: ...
 
         def __call__(
             self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
@@ -47,6 +52,7 @@ class DistributionStrategy(ABC):
     - `start_servers(launch)`: helper processes beside the program
     - `stop(process, signum)`: how a request to stop reaches the program
     - `is_idle()`: whether a host that only serves has nothing left to stop
+    - `judge(ended)`: whether what `command` has started ended well
     - `finished()`: whether all went well on this host
     - `verify(facts)`: on the leader, whether all went well on all hosts
     - `close()`: always, once `offer` has been called
@@ -138,6 +144,16 @@ class DistributionStrategy(ABC):
     def is_idle(self) -> bool:
         """Whether nothing of the program runs on a host that only serves; asked when the job is stopped."""
         return True
+
+    def judge(self, ended: Ended) -> FrameworkError | None:
+        """The failure that the end of what `command` has started means; None where all is well.
+
+        Called once, by the Trainer. By default any exit code but 0 is a failure.
+
+        Args:
+            ended: how it ended.
+        """
+        return ended.error() if ended.exit_code else None
 
     def finished(self) -> Mapping[str, Any]:
         """What this host has to say of how it went, as JSON has it.

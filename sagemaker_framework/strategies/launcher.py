@@ -1,0 +1,169 @@
+"""LauncherStrategy: the program runs in ranks, which a launcher such as mpirun or torchrun starts."""
+
+from __future__ import annotations
+
+import signal
+
+from sagemaker_framework.errors import JobStopped
+from sagemaker_framework.strategies.base import DistributionStrategy
+from sagemaker_framework.strategies.network import efa_variables, interface_variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from sagemaker_framework.entry_point import EntryPoint
+    from sagemaker_framework.errors import FrameworkError
+    from sagemaker_framework.process import Ended, Process
+    from sagemaker_framework.ranks import RankEnded, Ranks
+    from sagemaker_framework.strategies.base import Launch
+
+_PATIENCE = 1.0  # seconds
+
+
+class LauncherStrategy(DistributionStrategy):
+    """Has a launcher start ranks, and each host look after its own.
+
+    The launcher is believed in nothing but where ranks are to run: their arguments and variables come from their
+    host, which also relays what they write, stops them, and learns how they end. See `ranks.py`.
+
+    Must be overridden:
+
+    - `command(entry_point, args)`: the launcher's, which starts `self.ranks(...).command` for each rank
+
+    May be overridden:
+
+    - `rank_command(entry_point, args)`: what each rank runs
+    - `is_doubtful(rank)`: whether a rank has failed because of another
+    - `may_start_again()`: whether the launcher starts ranks again that have failed
+
+    Attributes:
+        launcher: what the launcher is called.
+    """
+
+    launcher: str
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        super().__init__(env)
+        self._name = ""
+        self._rank: tuple[list[str], str, bool] = ([], "", False)
+        self._ranks: Ranks | None = None
+        self._launch: Launch | None = None
+        self._process: Process | None = None
+        self._is_stopping = False
+        self._has_failed = False
+
+    def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
+        """The argument list that each rank runs.  Called by `command`."""
+        return entry_point.command(args)
+
+    def may_start_again(self) -> bool:
+        """Whether the launcher starts ranks again that have failed; if not, the first to fail fails the job."""
+        return False
+
+    def is_doubtful(self, rank: RankEnded) -> bool:
+        """Whether a rank has probably failed because another has, although it did so by itself."""
+        return False
+
+    def ranks(self, folder: str, entry_point: EntryPoint, args: Sequence[str]) -> Ranks:
+        """This host's ranks.  For `command`, to be called once.
+
+        Args:
+            folder: a private folder.
+            entry_point: the user's program.
+            args: its arguments.
+        """
+        from sagemaker_framework.ranks import Ranks
+
+        self._name = entry_point.name
+        self._rank = self.rank_command(entry_point, args), entry_point.code_dir, entry_point.signals_group
+        self._ranks = Ranks(folder, self._values["current_host"])
+        self._ranks.on_idle = self._release
+        return self._ranks
+
+    def start_servers(self, launch: Launch) -> None:
+        assert self._ranks is not None
+        self._launch = launch
+        env = launch.program_env
+        env.update({**interface_variables(self._values, env), **efa_variables(env)})
+        argv, cwd, signals_group = self._rank
+        self._ranks.serve(self._name, argv, env, cwd, signals_group, self._on_failure)
+
+    # -- when ranks fail, or are to stop -----------------------------------------------------
+
+    def _on_failure(self, rank: RankEnded) -> None:
+        if not self.may_start_again() and self._launch is not None and self._launch.stopped_by is None:
+            # At once: a launcher would first wait for the others of this host, and those of other hosts for minutes.
+            self._launch.fail(self._error(rank))
+
+    def stop(self, process: Process | None, signum: int) -> None:
+        assert self._ranks is not None
+        # Not to the launcher, which would grant the ranks a second or 30, and then kill them, or start them again.
+        self._has_failed = self._is_stopping or self._launch is None or self._launch.stopped_by is None
+        self._is_stopping = True
+        self._process = process
+        self._ranks.signal(signum)
+        self._release()
+
+    def _release(self) -> None:
+        """Have the launcher end when there is nothing left for it to do."""
+        process = self._process
+        if process is None or process.returncode is not None or self._ranks is None or self._ranks.running:
+            return
+        # Where all has gone well, it waits for the other hosts', which may need what it keeps for them.
+        if self._has_failed or not self.all_well():
+            process.signal(signal.SIGKILL, group=True)
+
+    def is_idle(self) -> bool:
+        return self._ranks is None or not self._ranks.running
+
+    def last(self) -> list[RankEnded]:
+        """How the ranks of this host ended, when they were last started."""
+        return self._ranks.ended if self._ranks is not None else []
+
+    def all_well(self) -> bool:
+        """Whether all ranks of this host have ended well."""
+        return bool(self.last()) and not any(rank.returncode for rank in self.last())
+
+    def judge(self, ended: Ended) -> FrameworkError | None:
+        self._settle(ended.stopped_by)
+        if ended.stopped_by is not None:
+            if self.all_well():
+                return None
+            if not self.last():
+                raise JobStopped(ended.stopped_by)
+        elif not ended.exit_code:
+            return None
+        failed = [rank for rank in self.last() if rank.returncode]
+        if ended.stopped_by is None:
+            # The others have failed, or were stopped, because of one of these, or of the launcher.
+            failed = [rank for rank in failed if not (rank.was_asked or self.is_doubtful(rank))]
+        if failed:
+            return self._error(min(failed, key=lambda rank: rank.at), ended.stopped_by)
+        ended.name = f"{self.launcher} of {ended.name}"
+        return ended.error()
+
+    def finished(self) -> Mapping[str, Any]:
+        stopped_by = self._launch.stopped_by if self._launch is not None else None
+        self._settle(stopped_by)
+        failed = [rank for rank in self.last() if rank.returncode]
+        if failed:
+            raise self._error(failed[0], stopped_by)
+        return {}
+
+    def _settle(self, stopped_by: int | None) -> None:
+        """Hear of the end of all ranks, which may have come only just before the launcher's."""
+        if self._ranks is not None:
+            if stopped_by is not None and self._ranks.running:
+                self._ranks.signal(signal.SIGKILL)  # The grace period is over.
+            self._ranks.settle(_PATIENCE)
+
+    def _error(self, rank: RankEnded, stopped_by: int | None = None) -> FrameworkError:
+        error = rank.error(self._values["current_host"], self._name, stopped_by)
+        error.is_doubtful = self.is_doubtful(rank)
+        return error
+
+    def close(self) -> None:
+        if self._ranks is not None:
+            self._ranks.close()

@@ -1,0 +1,306 @@
+"""MPI: mpirun on the leader, which starts the program's ranks on all hosts."""
+
+from __future__ import annotations
+
+import os
+
+from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
+from sagemaker_framework.strategies.launcher import LauncherStrategy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from sagemaker_framework.entry_point import EntryPoint
+    from sagemaker_framework.ranks import RankEnded
+    from sagemaker_framework.strategies.base import Launch
+    from sagemaker_framework.strategies.ssh import Client, Server
+
+PROCESSES_PER_HOST = "sagemaker_mpi_num_of_processes_per_host"
+PROCESSES = "sagemaker_mpi_num_processes"
+OPTIONS = "sagemaker_mpi_custom_mpi_options"
+
+#: What Open MPI's library exits with where it has lost another rank, or mpirun: MPI_ERR_UNKNOWN, MPI_ERR_OTHER,
+#: MPI_ERR_INTERN, MPI_ERR_PROC_FAILED, MPI_ERR_PROC_FAILED_PENDING, MPI_ERR_REVOKED (mpi.h), and, of 256,
+#: PMIX_ERR_LOST_CONNECTION_TO_SERVER and PMIX_ERR_LOST_CONNECTION (pmix_common.h).
+_ERROR_CLASSES = (14, 16, 17, 75, 76, 77, 256 - 101, 256 - 61)
+
+
+class MPIStrategy(LauncherStrategy):
+    """Runs the program once per GPU of each host, or per Neuron core, else once, by Open MPI's mpirun, 4 or 5.
+
+    The leader runs mpirun; the other hosts run an sshd of the job's own, and serve until the leader's mpirun has ended.
+
+    For subclasses, which may override:
+
+    - `rank_command(entry_point, args)`: what each rank runs
+    - `processes()`: how many processes this host runs
+    - `options()`: more options of mpirun
+
+    Attributes:
+        options_hyperparameter: the hyperparameter by which a job gives options of mpirun.
+    """
+
+    launcher = "mpirun"
+    options_hyperparameter = OPTIONS
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        super().__init__(env)
+        self._folders: list[str] = []
+        self._server: Server | None = None
+        self._client: Client | None = None
+        self._options, self._variables = _understood(_words(self._values, self.options_hyperparameter))
+
+    def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
+        """The argument list that each rank runs: a Python program under mpi4py, where that is installed.
+
+        mpi4py ends all ranks, and not only its own, where an exception is not caught.
+        """
+        interpreter, *program = entry_point.command(args)
+        if interpreter == entry_point.interpreter and _has_mpi4py(interpreter):
+            return [interpreter, "-m", "mpi4py", *program]
+        return [interpreter, *program]
+
+    def processes(self) -> int:
+        """How many processes this host runs.  Called when the hosts agree."""
+        given = _number(self._values, PROCESSES_PER_HOST)
+        return int(given or self._values["num_gpus"] or self._values["num_neurons"] or 1)
+
+    def options(self) -> list[str]:
+        """More options of mpirun: by default those that the job gives."""
+        return self._options
+
+    def env_vars(self) -> Mapping[str, str]:
+        given = self._variables
+        return given if "NCCL_DEBUG" in {**os.environ, **given} else {**given, "NCCL_DEBUG": "INFO"}
+
+    # -- how the hosts agree -----------------------------------------------------------------
+
+    def offer(self) -> Mapping[str, Any]:
+        _mpirun()
+        offered: dict[str, Any] = {"processes": self.processes()}
+        if self._is_leader or len(self.hosts()) == 1:
+            return offered
+        from sagemaker_framework.strategies.ssh import Server
+
+        self._server = Server(self._private_folder())
+        return {**offered, "ssh": self._server.offer}
+
+    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        slots = sum(offer["processes"] for offer in offers.values())
+        count = _number(self._values, PROCESSES) or slots
+        if count > slots:
+            raise ConfigurationError(
+                f"the job asks for {count} processes ({PROCESSES}), but its {len(offers)} hosts run {slots}: "
+                f"raise {PROCESSES_PER_HOST}"
+            )
+        folder = self._private_folder()
+        agreed = {"processes": count, "folder": folder}
+        if len(offers) == 1:
+            return agreed
+        from sagemaker_framework.strategies.ssh import Client
+
+        self._client = Client(folder)
+        return {**agreed, "key": self._client.public_key}
+
+    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
+        folder = self.agreed["folder"]  # the same on all hosts, since mpirun starts the same command on all
+        if not self._is_leader:
+            self._private_folder(folder)
+        ranks = self.ranks(folder, entry_point, args)
+        if not self._is_leader:
+            return None
+        return [*self._mpirun(folder), *ranks.command]
+
+    def start_servers(self, launch: Launch) -> None:
+        super().start_servers(launch)
+        if self._server is not None:
+            launch("sshd", self._server.command(self.agreed["key"]))
+
+    def _mpirun(self, folder: str) -> list[str]:
+        hosts = [(host, self.offers[host]["processes"]) for host in self.hosts()]
+        mpirun = _mpirun()
+        version = _version(mpirun)
+        # What is on the leader is started without ssh, whatever its name; the others are known by theirs.
+        lines = [f"{host if at else 'localhost'} slots={slots}\n" for at, (host, slots) in enumerate(hosts)]
+        hostfile = os.path.join(folder, "hosts")
+        with open(hostfile, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        agent = None
+        if self._client is not None:
+            agent = self._client.command({host: self.offers[host]["ssh"] for host, _ in hosts[1:]})
+        given = self.options() if version < 5 else _double_dashed(self.options())
+        own = _defaults(version, self._interface() if agent else None, agent)
+        kept = [word for option in own if not _is_given(option, given) for word in option]
+        count = ["-np", str(self.agreed["processes"])]
+        return [mpirun, "--hostfile", hostfile, *count, *kept, *given]
+
+    def _interface(self) -> str | None:
+        name: str = self._values["network_interface_name"]
+        return name if os.path.exists(f"/sys/class/net/{name}") else None
+
+    @property
+    def _is_leader(self) -> bool:
+        return bool(self._values["current_host"] == self.hosts()[0])
+
+    def _private_folder(self, path: str | None = None) -> str:
+        import tempfile
+
+        try:
+            if path is None:
+                path = tempfile.mkdtemp(prefix="sm-mpi-")
+            else:
+                os.mkdir(path, mode=0o700)
+        except OSError as error:
+            raise FrameworkError(
+                f"no private folder for mpirun can be made: {error.filename or tempfile.gettempdir()}: {error.strerror}"
+            ) from error
+        self._folders.append(path)
+        return path
+
+    def is_doubtful(self, rank: RankEnded) -> bool:
+        # The library leaves it to mpirun to say why.
+        return rank.returncode in _ERROR_CLASSES and b"Traceback" not in rank.tail
+
+    # -- how it went -------------------------------------------------------------------------
+
+    def finished(self) -> Mapping[str, Any]:
+        super().finished()
+        assert self._ranks is not None
+        return {"ended_well": sorted({rank.rank for rank in self.last()}), "world_size": self._ranks.world_size}
+
+    def verify(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        # mpirun's word is not enough: that of Open MPI 5 exits with 0 although a host has died.
+        expected = max((fact["world_size"] or 0) for fact in facts.values())
+        missing = set(range(expected)) - {rank for fact in facts.values() for rank in fact["ended_well"]}
+        if missing or not expected:
+            which = ", ".join(map(str, sorted(missing)[:10])) or "any"
+            raise ProgramError(f"mpirun exited with code 0, but of {expected} ranks, nothing is known of {which}", 1)
+
+    def close(self) -> None:
+        super().close()
+        import shutil
+
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._folders.clear()
+
+
+# -- what the job asks for ---------------------------------------------------------------------
+
+
+def _number(values: Mapping[str, Any], name: str) -> int | None:
+    given = values["additional_framework_parameters"].get(name)
+    if given in (None, "", 0):
+        return None
+    try:
+        number = int(str(given))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ConfigurationError(f"hyperparameter {name!r} is {given!r}, not a number from 1 on")
+    return number
+
+
+def _words(values: Mapping[str, Any], name: str) -> list[str]:
+    import shlex
+
+    given = values["additional_framework_parameters"].get(name) or ""
+    try:
+        return shlex.split(given) if isinstance(given, str) else [str(word) for word in given]
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"hyperparameter {name!r} cannot be split into options: {error}") from error
+
+
+def _understood(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Options for mpirun, and the variables that the others set: `-x NAME=VALUE`, `--NCCL_DEBUG VALUE`."""
+    options, variables = [], {}
+    left: Iterator[str] = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if word == "-x":
+            name, equals, value = next(left, "").partition("=")
+            if equals:  # Each rank has its container's variables anyway.
+                variables[name] = value
+        elif name in ("--NCCL_DEBUG", "-NCCL_DEBUG"):
+            variables["NCCL_DEBUG"] = value if equals else next(left, "")
+        else:
+            options.append(word)
+    return options, variables
+
+
+# -- mpirun ------------------------------------------------------------------------------------
+
+
+def _mpirun() -> str:
+    from shutil import which
+
+    found = which("mpirun")
+    if found is None:
+        raise ConfigurationError(
+            "the job asks for MPI, but there is no mpirun on PATH: install Open MPI in the Dockerfile, "
+            "such as Debian's openmpi-bin"
+        )
+    return found
+
+
+def _version(mpirun: str) -> int:
+    """The major version of Open MPI that an mpirun belongs to."""
+    import re
+    import subprocess
+
+    asked = subprocess.run(
+        [mpirun, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    found = re.search(r"\(Open MPI\) (\d+)\.", asked.stdout)
+    if not found:
+        said = (asked.stdout or asked.stderr).strip().partition("\n")[0]
+        raise ConfigurationError(f"{mpirun} is not Open MPI's: asked for its version, it says {said!r}")
+    return int(found[1])
+
+
+def _defaults(version: int, interface: str | None, agent: list[str] | None) -> list[list[str]]:
+    """The options that mpirun gets where the job does not give others."""
+    options = [["--bind-to", "none"], ["--map-by", "slot"], ["--mca", "pml", "ob1"]]
+    if os.geteuid() == 0:
+        options.append(["--allow-run-as-root"])
+    launch, prefix = ("plm_rsh", "--mca") if version < 5 else ("plm_ssh", "--prtemca")
+    if version < 5:
+        options += [
+            ["--mca", "btl", "^openib"],
+            ["--mca", "btl_vader_single_copy_mechanism", "none"],  # Containers may not read each other's memory.
+        ]
+    if interface:
+        options += [
+            ["--mca", "btl_tcp_if_include", interface],
+            [prefix, "oob_tcp_if_include" if version < 5 else "prte_if_include", interface],
+        ]
+    if agent:
+        # Straight from the leader, which alone holds the key.
+        options += [[prefix, f"{launch}_agent", " ".join(agent)], [prefix, f"{launch}_no_tree_spawn", "1"]]
+    return options
+
+
+def _is_given(option: list[str], given: Sequence[str]) -> bool:
+    wanted = [option[0].lstrip("-"), *option[1:2]] if "mca" in option[0] else [option[0].lstrip("-")]
+    words = [word.lstrip("-") for word in given]
+    return any(words[at : at + len(wanted)] == wanted for at in range(len(words)))
+
+
+def _double_dashed(words: Sequence[str]) -> list[str]:
+    """Options with two dashes: Open MPI 5 no longer takes those of several letters with one."""
+    return [f"-{word}" if word[:1] == "-" and word[1:2].isalpha() and len(word) > 2 else word for word in words]
+
+
+def _has_mpi4py(interpreter: str) -> bool:
+    import subprocess
+    import sys
+
+    if interpreter == sys.executable:
+        from importlib import invalidate_caches
+        from importlib.util import find_spec
+
+        invalidate_caches()  # It may have come with the job's requirements.
+        return find_spec("mpi4py") is not None
+    return not subprocess.run([interpreter, "-c", "import mpi4py"], capture_output=True, check=False).returncode

@@ -1,0 +1,57 @@
+"""TensorFlow's workers: one process on each host, which finds the others by TF_CONFIG."""
+
+from __future__ import annotations
+
+from sagemaker_framework.strategies.base import DistributionStrategy
+from sagemaker_framework.strategies.network import interface_variables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from sagemaker_framework.entry_point import EntryPoint
+
+#: Where workers listen, as in the image for TensorFlow.
+DEFAULT_PORT = 8890
+
+
+class MultiWorkerStrategy(DistributionStrategy):
+    """Runs the program once on each host, for TensorFlow's MultiWorkerMirroredStrategy.
+
+    For subclasses, which may override:
+
+    - `cluster()`: the tasks of the job and where they listen
+    - `task()`: the task of this host
+
+    Attributes:
+        port: where a worker listens if nobody else does; else it is one that is free.
+    """
+
+    port = DEFAULT_PORT
+
+    def cluster(self) -> Mapping[str, Sequence[str]]:
+        """The addresses of all tasks, by their kinds.  Called when all hosts have agreed."""
+        return {"worker": [f"{host}:{self.agreed['ports'][host]}" for host in self.hosts()]}
+
+    def task(self) -> tuple[str, int]:
+        """The kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
+        return "worker", self.hosts().index(self._values["current_host"])
+
+    def offer(self) -> Mapping[str, Any]:
+        from sagemaker_framework.strategies.network import free_port
+
+        return {"port": free_port(self.port)}
+
+    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        return {"ports": {host: offer["port"] for host, offer in offers.items()}}
+
+    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
+        return entry_point.command(args)
+
+    def env_vars(self) -> Mapping[str, str]:
+        import json
+
+        kind, index = self.task()
+        config = {"cluster": self.cluster(), "task": {"type": kind, "index": index}, "environment": "cloud"}
+        return {**interface_variables(self._values), "TF_CONFIG": json.dumps(config)}

@@ -1,0 +1,48 @@
+"""SageMaker's distributed data parallel library (SMDDP), whose processes mpirun starts."""
+
+from __future__ import annotations
+
+from sagemaker_framework.strategies.mpi import MPIStrategy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sagemaker_framework.entry_point import EntryPoint
+
+#: Where the library's server listens, on the leader, as in the images that have it.
+_SERVER_PORT = 7592
+
+
+class SMDDPStrategy(MPIStrategy):
+    """Runs the program once per GPU by mpirun and `smddprun`, where the image has that."""
+
+    options_hyperparameter = "sagemaker_distributed_dataparallel_custom_mpi_options"
+
+    def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
+        command = super().rank_command(entry_point, args)
+        return ["smddprun", *command] if self._values["is_smddprun_installed"] else command
+
+    def options(self) -> list[str]:
+        # Beside each rank, the library runs a server.
+        return ["--oversubscribe", *super().options()]
+
+    def env_vars(self) -> Mapping[str, str]:
+        variables = {**super().env_vars(), "RDMAV_FORK_SAFE": "1"}
+        hosts = self.hosts()
+        if len(hosts) < 2:
+            return {**variables, "SMDATAPARALLEL_USE_SINGLENODE": "1"}
+        return {
+            **variables,
+            "SMDATAPARALLEL_USE_HOMOGENEOUS": "1",
+            "SMDATAPARALLEL_SERVER_ADDR": hosts[0],
+            "SMDATAPARALLEL_SERVER_PORT": str(_SERVER_PORT),
+            "SAGEMAKER_INSTANCE_TYPE": instance_type(self._values),
+        }
+
+
+def instance_type(values: Mapping[str, object]) -> str:
+    """The instance type that the SageMaker SDK names; this host's, where it names none (heterogeneous clusters)."""
+    parameters = values["additional_framework_parameters"]
+    assert isinstance(parameters, dict)
+    return str(parameters.get("sagemaker_instance_type") or values["current_instance_type"])
