@@ -58,8 +58,8 @@ lint: $(READY)
 demo: $(READY)
 	$(BIN)/python examples/digits/demo.py
 
-.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay benchmark-cluster
-benchmark: benchmark-size benchmark-launch benchmark-relay benchmark-cluster
+.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay benchmark-cluster benchmark-mpi
+benchmark: benchmark-size benchmark-launch benchmark-relay benchmark-cluster benchmark-mpi
 
 benchmark-size: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/install_size.py --max-mb 45 --max-distributions 11 dist/*.whl
@@ -72,6 +72,14 @@ benchmark-relay: $(BENCH)/ready
 
 benchmark-cluster: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/cluster_scale.py --max-cpu-ms 2 --max-kib 16
+
+# By Debian's Open MPI, version 4, and by PyPI's, version 5; as root, after `make cluster-tools`.
+HOSTS ?= 2 8 32
+benchmark-mpi: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
+	PATH=/usr/bin:$$PATH MPI4PY_LIBMPI=$$(ls /usr/lib/*/libmpi.so.40) \
+		$(CLUSTER)/bin/python benchmarks/mpi.py --hosts $(HOSTS) --max-ratio 1.3 --max-exit 1
+	PATH=$(CURDIR)/$(CLUSTER)/bin:$$PATH MPI4PY_LIBMPI=$(CURDIR)/$(CLUSTER)/lib/libmpi.so.40 \
+		$(CLUSTER)/bin/python benchmarks/mpi.py --hosts $(HOSTS) --max-ratio 1.3 --max-exit 1
 
 .PHONY: clean
 clean:
