@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sagemaker_framework.strategies.launcher import LauncherStrategy as LauncherStrategy
     from sagemaker_framework.strategies.mpi import MPIStrategy as MPIStrategy
     from sagemaker_framework.strategies.multi_worker import MultiWorkerStrategy as MultiWorkerStrategy
+    from sagemaker_framework.strategies.parameter_server import ParameterServerStrategy as ParameterServerStrategy
     from sagemaker_framework.strategies.single_process import SingleProcessStrategy as SingleProcessStrategy
     from sagemaker_framework.strategies.torchrun import TorchrunStrategy as TorchrunStrategy
     from sagemaker_framework.trainer import Trainer as Trainer
@@ -30,6 +31,7 @@ _HOMES = {
     "LauncherStrategy": "strategies.launcher",
     "MPIStrategy": "strategies.mpi",
     "MultiWorkerStrategy": "strategies.multi_worker",
+    "ParameterServerStrategy": "strategies.parameter_server",
     "PythonEntryPoint": "entry_point",
     "ShellEntryPoint": "entry_point",
     "SingleProcessStrategy": "strategies.single_process",

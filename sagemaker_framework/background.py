@@ -103,12 +103,12 @@ class BackgroundSession(Session):
         return self.hosts.index(self.host)
 
     def meet(self, phase: str, brought: Mapping[str, Any], agree: Agree | None = None) -> Mapping[str, Any]:
-        self._do(lambda: self._arrive(phase, brought, agrees=agree is not None))
+        self.arrive(phase, brought)
         self._wait(lambda: phase in self._told)
         return self._told[phase]
 
-    def await_end(self) -> None:
-        self._wait(lambda: self.is_ending)
+    def arrive(self, phase: str, brought: Mapping[str, Any]) -> None:
+        self._do(lambda: self._arrive(phase, brought, agrees=False))
 
     @property
     def is_ending(self) -> bool:

@@ -14,7 +14,7 @@ from sagemaker_framework.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
 #: The port that the 3.x SDK's drivers tell scripts to meet at, on the leader.
@@ -74,6 +74,23 @@ def read(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         raise ConfigurationError(problems)
     values.update(_hardware(environ, user))
     return values
+
+
+def claim(values: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """The environment of an image for which these hyperparameters are, and not for the program.
+
+    Args:
+        values: the environment.
+        names: of hyperparameters, whether the job has them or not.
+    """
+    claimed = {name: value for name, value in values["hyperparameters"].items() if name in names}
+    if not claimed:
+        return values
+    return {
+        **values,
+        "hyperparameters": {name: value for name, value in values["hyperparameters"].items() if name not in claimed},
+        "additional_framework_parameters": {**values["additional_framework_parameters"], **claimed},
+    }
 
 
 def distributions(framework: Mapping[str, Any]) -> list[str]:

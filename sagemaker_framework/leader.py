@@ -64,6 +64,7 @@ class Leader(BackgroundSession):
         self._peers: set[_Peer] = set()
         self._hosts: dict[str, _Peer] = {}  # the hosts that are connected, and who they are
         self._left: set[str] = set()  # hosts that said goodbye
+        self._gone: set[str] = set()  # hosts that have left a job that is being stopped
         self._addresses: dict[str, frozenset[str]] = {}
         self._held: dict[str, list[_Peer]] = {}  # who has said hello before its name resolved
         self._brought: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -173,7 +174,7 @@ class Leader(BackgroundSession):
 
     def _late(self, phase: str) -> list[str]:
         there = self._brought[phase]
-        return [host for host in self._needed(phase) if host not in there]
+        return [host for host in self._needed(phase) if host not in there and host not in self._gone]
 
     def _needed(self, phase: str) -> list[str]:
         """The hosts that have to reach a phase; for the programs' end, those that run one."""
@@ -274,6 +275,7 @@ class Leader(BackgroundSession):
         elif kind == "bye":
             self._left.add(peer.host)
             self._drop(peer)
+            self._do_without(peer.host)
 
     # -- who is there --------------------------------------------------------------------------------
 
@@ -338,11 +340,16 @@ class Leader(BackgroundSession):
         self._reached(self.host, phase, brought)
 
     def _reached(self, host: str, phase: str, brought: Mapping[str, Any]) -> None:
-        there = self._brought.setdefault(phase, {})
-        there[host] = brought
+        self._brought.setdefault(phase, {})[host] = brought
         self._awaited.setdefault(phase, time.monotonic())
+        self._count(phase)
+
+    def _count(self, phase: str) -> None:
+        """Go on to what a phase is for, if all hosts have reached it."""
+        there = self._brought[phase]
         # Thousands of hosts come one by one: nobody is looked for before as many have come as have to.
-        if phase not in self._gathered and len(there) >= len(self._needed(phase)) and not self._late(phase):
+        enough = len(there) + len(self._gone) >= len(self._needed(phase))
+        if phase not in self._gathered and enough and not self._late(phase):
             del self._awaited[phase]
             self._gathered[phase] = there
             if phase == "serving":
@@ -351,6 +358,13 @@ class Leader(BackgroundSession):
                 self._wake()
             else:
                 self._release(phase, {})
+
+    def _do_without(self, host: str) -> None:
+        """A host is gone; while a job is being stopped, the others do not wait for its program to end."""
+        if self._is_stopping:
+            self._gone.add(host)
+            if "ended" in self._brought:
+                self._count("ended")
 
     def _release(self, phase: str, told: Mapping[str, Any]) -> None:
         if not self._failed_at:
@@ -363,6 +377,8 @@ class Leader(BackgroundSession):
         """A connection is gone."""
         host, was_in = peer.host, peer.is_in
         self._drop(peer)
+        if was_in:
+            self._do_without(host)
         if not was_in or self._is_stopping or "done" in self._told or self._decided:
             return
         if any(failure.host == host for _, failure in self._failures):

@@ -165,6 +165,7 @@ class Member(BackgroundSession):
         self._is_closing = True
         if self._is_stopping or "done" in self._told or self._decided:
             self._has_decided.set()
+            self._tell("ended", {})  # There is nobody left who could say so.
             return
         failure = Failure.of(FrameworkError(f"the leader {self.leader} {what}"), self.host, self.rank)
         self._break_off(failure)

@@ -76,6 +76,7 @@ class Process:
         name: what it is called in messages.
         pid: its process ID, and that of its group.
         returncode: None while it runs; then its exit code, or -n when signal n killed it.
+        may_end: whether it may end, with exit code 0, before what needs it.
     """
 
     def __init__(self, name: str, pid: int, relay: Relay, signals_group: bool) -> None:
@@ -84,7 +85,13 @@ class Process:
         self.returncode: int | None = None
         self.relay = relay
         self.signals_group = signals_group
+        self.may_end = False
         self._ask: Callable[[Process, int], None] | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it has ended although it may not."""
+        return self.returncode is not None and not (self.may_end and self.returncode == 0)
 
     def ask(self, signum: int) -> None:
         """Send a signal as a request: to the process alone, which knows best what to do with its helpers.

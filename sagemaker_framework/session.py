@@ -96,13 +96,13 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def await_end(self) -> None:
-        """Wait, as a host with no program of its own, until those that have one have ended them."""
+    def arrive(self, phase: str, brought: Mapping[str, Any]) -> None:
+        """Say that this host has reached a phase, and go on."""
 
     @property
     @abstractmethod
     def is_ending(self) -> bool:
-        """Whether the programs that the job is about have ended, on every host."""
+        """Whether all hosts have reached the phase `ended`: the programs that decide have, on every host."""
 
     @abstractmethod
     def fail(self, error: FrameworkError) -> None:
@@ -127,16 +127,17 @@ class Alone(Session):
     def __init__(self, host: str) -> None:
         self._host = host
         self._failures: list[FrameworkError] = []
+        self._is_ending = False
 
     def meet(self, phase: str, brought: Mapping[str, Any], agree: Agree | None = None) -> Mapping[str, Any]:
         return agree({self._host: brought}) if agree else {}
 
-    def await_end(self) -> None:
-        return
+    def arrive(self, phase: str, brought: Mapping[str, Any]) -> None:
+        self._is_ending |= phase == "ended"
 
     @property
     def is_ending(self) -> bool:
-        return False
+        return self._is_ending
 
     def fail(self, error: FrameworkError) -> None:
         self._failures.append(error)

@@ -31,6 +31,7 @@ GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
 _FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed elsewhere
+_SERVER_GRACE = 10.0  # seconds, at most, for what is not needed any more
 _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
 _IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
 _NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
@@ -163,6 +164,7 @@ class Supervisor:
         cwd: str | None = None,
         signals_group: bool = False,
         ask: Callable[[Process, int], None] | None = None,
+        may_end: bool = False,
     ) -> Process:
         """Start a process that goes on beside what follows: a server.
 
@@ -174,6 +176,7 @@ class Supervisor:
             signals_group: whether a request to stop goes to its whole process group at once, as for a
                 shell, which passes no signal on; else it goes to the process itself first.
             ask: how a request to stop reaches it, instead.
+            may_end: whether it may end, with exit code 0, before what needs it.
 
         Raises:
             EntryPointError: it cannot be started.
@@ -184,6 +187,7 @@ class Supervisor:
             if file:
                 self._spilled.append(file)
             process = start(name, list(argv), variables, cwd, signals_group)
+            process.may_end = may_end
             if ask is not None:
                 process.asked_by(ask)
             self._processes.append(process)
@@ -209,24 +213,20 @@ class Supervisor:
         Returns:
             How the process ended; or how the server did, when that was first. The process is stopped then.
         """
-        ended = self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
-        assert ended is not None
-        return ended
+        return self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
 
-    def wait(self, process: Process, until: Callable[[], bool] = lambda: False) -> Ended | None:
-        """Wait until `process` has ended, or another that was started before has.
+    def wait(self, process: Process) -> Ended:
+        """Wait until `process` has ended, or another, which it needs, has before it.
 
         Args:
             process: what is to end.
-            until: ends the wait too, where it returns True; the process is stopped then.
 
         Returns:
-            How the first of them ended; None where `until` ended the wait.
+            How the first of them ended.
 
         Raises:
             JobInterrupted: the job has failed elsewhere.
         """
-        others = [other for other in self._processes if other is not process and other.returncode is None]
         self._watching = True
         self._signalled.append(process)
         try:
@@ -236,11 +236,8 @@ class Supervisor:
             while process.returncode is None:
                 if self._interruption is not None:
                     raise JobInterrupted(self._interruption)
-                if until():
-                    self._stop(process)
-                    return None
                 self._turn()
-                first = next((other for other in others if other.returncode is not None), process)
+                first = self._missing(process) or process
                 if first is not process:
                     log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
                     break
@@ -267,7 +264,7 @@ class Supervisor:
         Raises:
             JobInterrupted: the job has failed elsewhere.
             JobStopped: the job was asked to stop, and `ask` was not given.
-            ProgramError: a process that was launched has ended.
+            ProgramError: a process that was launched, and is needed, has ended.
         """
         self._watching = True
         asked_at = 0.0
@@ -275,7 +272,7 @@ class Supervisor:
             while not until():
                 if self._interruption is not None:
                     raise JobInterrupted(self._interruption)
-                ended = next((process for process in self._processes if process.returncode is not None), None)
+                ended = self._missing()
                 if ended:
                     self._stop(ended)
                     raise self._ended(ended, needed_by="the job").error()
@@ -312,9 +309,19 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop every process that still runs, the last one that was started first."""
         watching, self._watching = self._watching, True
+        self._grace = min(self._grace, _SERVER_GRACE)
         for process in reversed(list(self._processes)):
             self._stop(process)
         self._watching = watching
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether anything that was launched has not been stopped yet."""
+        return bool(self._processes)
+
+    def _missing(self, process: Process | None = None) -> Process | None:
+        """What has ended, of all that was launched besides `process`, although it is needed."""
+        return next((other for other in self._processes if other is not process and other.is_missing), None)
 
     def _ended(self, process: Process, needed_by: str) -> Ended:
         assert process.returncode is not None

@@ -18,7 +18,7 @@ from sagemaker_framework.supervisor import Supervisor, grace_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import FrameType
     from typing import Any, TypeVar
 
@@ -53,6 +53,7 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "args": ("a list of texts", _are_texts),
     "command": ("a list of texts or None", lambda value: value is None or _are_texts(value)),
     "env_vars": ("texts by their names", _are_named_texts),
+    "decides": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
@@ -82,10 +83,16 @@ class Trainer(ABC):
 
     Args:
         env: the job's environment, `TrainingEnv` or another mapping with its names.
+
+    Attributes:
+        framework_hyperparameters: names of hyperparameters that are for this image, as all that start with
+            `sagemaker_` are: they are among `env.additional_framework_parameters`, and the program does not get them.
     """
 
+    framework_hyperparameters: Collection[str] = ()
+
     def __init__(self, env: Mapping[str, Any]) -> None:
-        self._values = env
+        self._values = configuration.claim(env, self.framework_hyperparameters)
 
     @property
     def env(self) -> TrainingEnv:
@@ -134,20 +141,26 @@ class Trainer(ABC):
 
         def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
             if not any(each.get("decides") for each in serving.values()):
-                raise TrainerError(f"{type(strategy).__name__}.command returned None on every host: nothing to run")
+                raise TrainerError(
+                    f"{type(strategy).__name__}: on no host is there a program to wait for: "
+                    "command returned None, or decides False, on every one"
+                )
             return {}
 
-        job.meet("serving", {"decides": argv is not None}, see)
+        decides = argv is not None and self._call(strategy.decides, of=strategy)
+        job.meet("serving", {"decides": decides}, see)
         if argv is not None:
-            self._run_program(supervisor, job, strategy, program, argv, launch.program_env)
+            self._run_program(supervisor, job, strategy, program, argv, launch.program_env, decides)
         else:
             log.info("serving the other hosts until the job is over")
             supervisor.serve(
                 lambda: job.session.is_ending, lambda signum: strategy.stop(None, signum), strategy.is_idle
             )
         job.has_ended_well = True
-        if argv is not None and supervisor.stopped_by is None:
-            job.meet("ended", {})
+        if decides and (supervisor.stopped_by is None or supervisor.has_servers):
+            # Also when the job is stopped: programs elsewhere may still save what the servers here hold.
+            job.session.arrive("ended", {})
+            supervisor.serve(lambda: job.session.is_ending, lambda signum: None, lambda: False)
         supervisor.stop_all()
         facts = self._call(strategy.finished, of=strategy)
         if supervisor.stopped_by is not None:
@@ -188,6 +201,7 @@ class Trainer(ABC):
         program: EntryPoint,
         argv: list[str],
         env: dict[str, str],
+        decides: bool,
     ) -> None:
         begun = time.monotonic()
         entry_point.announce(program, argv)
@@ -198,14 +212,17 @@ class Trainer(ABC):
             cwd=program.code_dir,
             signals_group=program.signals_group,
             ask=strategy.stop,
+            may_end=not decides,
         )
         job.process = process
-        ended = supervisor.wait(process, until=lambda: job.session.is_ending)
+        if not decides:
+            # Not even a request to stop reaches it before the programs that decide have ended: they may need it.
+            supervisor.serve(lambda: job.session.is_ending, lambda signum: None, lambda: False)
+            return
+        ended = supervisor.wait(process)
         if supervisor.stopped_by is not None:
             # What was started on other hosts may have ended before what runs on this one.
             supervisor.serve(strategy.is_idle, lambda signum: None, strategy.is_idle)
-        if ended is None:
-            return
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
         failure = self._call(lambda: strategy.judge(ended), of=strategy, name="judge")
         if failure is not None:
@@ -362,13 +379,21 @@ class _Launch:
         self._supervisor.interrupt(error)
 
     def __call__(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env_vars: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        may_end: bool = False,
     ) -> Process:
         if not _are_texts(argv):
             raise TrainerError(f"launch({name!r}): its argument list is {argv!r}, not a list of texts")
-        if env is not None and not _are_named_texts(env):
+        if not all(each is None or _are_named_texts(each) for each in (env, env_vars)):
             raise TrainerError(f"launch({name!r}): its variables are not texts by their names")
-        return self._supervisor.launch(name, argv, env=env, cwd=cwd)
+        variables = {**self.program_env, **(env_vars or {})} if env is None else env
+        return self._supervisor.launch(name, argv, env=variables, cwd=cwd, may_end=may_end)
 
 
 def train() -> int:

@@ -322,6 +322,177 @@ def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> 
     assert_all_say(ended, cause)
 
 
+PARAMETER_SERVERS = """
+import sys
+from sagemaker_framework import ParameterServerStrategy, Trainer
+
+#: Says yes to whoever asks, and when it is stopped.
+SERVER = '''
+import os, signal, socket, sys
+def stop(*_):
+    os.write(1, b"server stopped\\\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+server = socket.create_server(("", int(sys.argv[1])))
+os.write(1, b"server ready\\\\n")
+while True:
+    server.accept()[0].sendall(b"yes")
+'''
+
+class Servers(ParameterServerStrategy):
+    def ports(self):
+        return {"server": 9000}
+
+    def start_servers(self, launch):
+        launch("server", [sys.executable, "-c", SERVER, str(self.port("server", self.env.current_host))])
+
+    def role_env(self, role):
+        return {"SERVERS": " ".join(self.address("server", host) for host in self.hosts())}
+
+    def decides(self):
+        return self.is_leader or self.env.hyperparameters["all_decide"]
+
+class MyTrainer(Trainer):
+    def strategy(self):
+        return Servers(self.env)
+"""
+
+#: Asks a server until it answers.
+ASK = """
+import os, signal, socket, sys, time
+host = os.environ["SM_CURRENT_HOST"]
+def ask(at):
+    name, _, port = os.environ["SERVERS"].split()[at].partition(":")
+    while True:
+        try:
+            with socket.create_connection((name, int(port))) as server:
+                return server.recv(3).decode()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+"""
+
+
+def parameter_servers(job: Cluster, program: str, all_decide: bool = True) -> None:
+    """Have a program run on each host, beside a server."""
+    job.write("my_container.py", PARAMETER_SERVERS)
+    job.env.update(PYTHONPATH="/opt/ml/code", SAGEMAKER_TRAINING_MODULE="my_container:MyTrainer")
+    job.hyperparameters["all_decide"] = all_decide
+    job.program(ASK + program)
+
+
+def test_servers_are_stopped_when_all_programs_have_ended(cluster: MakeCluster) -> None:
+    """A server outlives the program of its own host while another needs it, and no longer."""
+    job = cluster(3)
+    parameter_servers(job, "time.sleep(1.5 * (host == 'algo-3'))\nprint(ask(0), ask(1), ask(2))")
+    ended = job.run()
+
+    assert all(host.succeeded and not host.left for host in ended.values()), ended["algo-1"].stderr
+    for host in ended.values():
+        assert ["server ready", "server stopped", "yes yes yes"] == sorted(host.stdout.splitlines())
+    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 2
+
+
+def test_a_program_that_does_not_decide(cluster: MakeCluster) -> None:
+    """The job is over when the leader's program has ended, although those of the others never would."""
+    job = cluster(3)
+    parameter_servers(job, "print(ask(1))\nif host != 'algo-1': time.sleep(600)", all_decide=False)
+    ended = job.run()
+
+    assert all(host.succeeded and not host.left for host in ended.values()), ended["algo-1"].stderr
+    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 2
+
+
+def test_a_program_that_does_not_decide_and_ends_well(cluster: MakeCluster) -> None:
+    """It may end before the job does; the server beside it goes on."""
+    job = cluster(2)
+    parameter_servers(job, "if host == 'algo-1': time.sleep(1.5); print('still', ask(1))", all_decide=False)
+    ended = job.run()
+
+    assert all(host.succeeded and not host.left for host in ended.values()), ended["algo-1"].stderr
+    assert "still yes" in ended["algo-1"].stdout
+
+
+@pytest.mark.fault
+def test_a_program_that_does_not_decide_and_fails(cluster: MakeCluster) -> None:
+    """It fails the job, on all hosts, as any other does."""
+    job = cluster(2)
+    parameter_servers(job, "if host == 'algo-2': sys.exit('no data')\ntime.sleep(600)", all_decide=False)
+
+    cause = "algo-2, rank 1: train.py exited with code 1 while the job was running: no data"
+    assert_all_say(job.run(SOON), cause)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("killed", ["algo-1", "algo-2"])
+def test_a_server_that_is_killed(cluster: MakeCluster, killed: str) -> None:
+    """The death of a server ends the job on all hosts, whether the programs notice it or not."""
+    job = cluster(2)
+    parameter_servers(job, "print('begun', flush=True)\ntime.sleep(600)")
+    job.start()
+    for name in job.names:
+        job.expect(name, "begun")
+    (server,) = [process.pid for process in job[killed].host.processes() if "create_server" in process.command]
+    os.kill(server, signal.SIGKILL)
+    ended = job.finish(SOON)
+
+    (cause,) = {host.cause for host in ended.values()}
+    how = (
+        f"{killed}, rank {job.names.index(killed)}: server was killed by signal 9 (SIGKILL) while train.py was running"
+    )
+    assert cause.startswith(how)
+    assert_all_say(ended, cause, 137)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("all_decide", [True, False])
+def test_servers_are_there_while_a_stopped_program_saves(cluster: MakeCluster, all_decide: bool) -> None:
+    """When the job is stopped, servers on all hosts wait for the last program; what does not decide is like one."""
+    job = cluster(2)
+    parameter_servers(
+        job,
+        "def save(signum, frame):\n"
+        "    if host == 'algo-1':\n"
+        "        time.sleep(1.5)\n"
+        "        os.write(1, f'saved: {ask(1)}\\n'.encode())\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "os.write(1, b'begun\\n')\n"
+        "time.sleep(600)\n",
+        all_decide,
+    )
+    job.start()
+    for name in job.names:
+        job.expect(name, "begun")
+    os.kill(launcher(job["algo-2"]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()]
+    assert ["begun", "server ready", "server stopped"] == sorted(ended["algo-2"].stdout.splitlines())
+    assert "saved: yes" in ended["algo-1"].stdout
+    assert ended["algo-1"].stdout.endswith("server stopped\n")
+
+
+@pytest.mark.fault
+def test_a_stopped_program_that_never_ends(cluster: MakeCluster) -> None:
+    """Servers do not wait for longer than the grace period."""
+    job = cluster(2)
+    job.env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "1"
+    parameter_servers(
+        job,
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN if host == 'algo-1' else lambda *_: os._exit(0))\n"
+        "os.write(1, b'begun\\n')\n"
+        "while True: time.sleep(600)\n",
+    )
+    job.start()
+    for name in job.names:
+        job.expect(name, "begun")
+    os.kill(launcher(job["algo-1"]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert [(137, []), (0, [])] == [(host.returncode, host.left) for host in ended.values()]
+    assert not any(host.has_success_marker for host in ended.values())
+
+
 def test_an_agreement_that_fails(cluster: MakeCluster) -> None:
     """What the leader finds wrong with the offers is the cause on all hosts, and nothing has run."""
     job = cluster(2)

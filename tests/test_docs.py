@@ -9,7 +9,7 @@ import pytest
 from jobs import Job
 
 import sagemaker_framework
-from sagemaker_framework import DistributionStrategy, EntryPoint, Trainer
+from sagemaker_framework import DistributionStrategy, EntryPoint, ParameterServerStrategy, Trainer
 
 ROOT = Path(sagemaker_framework.__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the checkout")
@@ -61,6 +61,7 @@ def test_the_examples_of_hooks_work(job: Job, tmp_path: Path, at: int) -> None:
     names = "PythonEntryPoint, SingleProcessStrategy, Trainer"
     block = python_blocks("docs/hooks.md")[at].replace('["redis-server", "--port", "6379"]', '["sleep", "60"]')
     (tmp_path / "my_container.py").write_text(f"from sagemaker_framework import {names}\n{block}")
+    job.hyperparameters["sagemaker_parameter_server_enabled"] = "ParameterServer" in block
     attribute = "MyTrainer" if "class MyTrainer" in block else "train"
     job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE=f"my_container:{attribute}")
     job.program("print('ran')")
@@ -68,11 +69,13 @@ def test_the_examples_of_hooks_work(job: Job, tmp_path: Path, at: int) -> None:
     assert "ran\n" == job.run().stdout
 
 
-@pytest.mark.parametrize("hooked", [Trainer, EntryPoint, DistributionStrategy])
+@pytest.mark.parametrize("hooked", [Trainer, EntryPoint, DistributionStrategy, ParameterServerStrategy])
 def test_every_hook_is_in_the_catalogue(hooked: type) -> None:
     """docs/hooks.md, and the docstring of the class, name each public method of the class."""
     document = (ROOT / "docs/hooks.md").read_text()
-    hooks = [name for name, value in vars(hooked).items() if callable(value) and not name.startswith("_")]
+    inherited = dir(hooked.__base__)
+    hooks = [name for name, value in vars(hooked).items() if callable(value) and name not in inherited]
+    hooks = [name for name in hooks if not name.startswith("_")]
 
     assert [] == [name for name in hooks if f"`{name}(" not in (hooked.__doc__ or "")]
     assert [] == [name for name in hooks if f"`{name}(" not in document and name != "train"]

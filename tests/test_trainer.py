@@ -124,6 +124,23 @@ def test_a_trainer_can_change_arguments_variables_and_program(image: Image) -> N
     assert "['other.py', '--one'] algo-1 [\"algo-1\"]\n" == ended.stdout
 
 
+def test_hyperparameters_for_the_image(image: Image) -> None:
+    """Those that the Trainer claims are neither arguments nor variables of the program; the Trainer has them."""
+    image.job.hyperparameters.update(_ps_port=9000, lr=0.1)
+    image.job.program(
+        "import os, sys; print(sys.argv[1:], os.environ['SM_HPS'], [name for name in os.environ if 'PORT' in name])"
+    )
+    ended = image.run("""
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            framework_hyperparameters = {"_ps_port", "_ps_verbose"}
+            def pre_train(self):
+                print(self.env.additional_framework_parameters, flush=True)
+        """)
+
+    assert ["{'_ps_port': 9000}", "['--lr', '0.1'] {\"lr\":0.1} ['SM_MASTER_PORT']", ""] == ended.stdout.split("\n")
+
+
 SERVERS = """
     import sys
     from sagemaker_framework import SingleProcessStrategy, Trainer
@@ -196,12 +213,72 @@ def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> No
     assert not ended.has_success_marker
 
 
+def test_a_server_that_may_end_ends_well(image: Image) -> None:
+    """A server that was started with `may_end` may exit with 0 before the program does, and with nothing else."""
+    image.job.program(
+        "import os, signal, time\n"
+        "server = int(open(os.environ['SM_MODEL_DIR'] + '/server').read())\n"
+        "os.kill(server, signal.SIGTERM)\n"
+        "while os.path.exists(f'/proc/{server}'): time.sleep(0.01)\n"
+        "time.sleep(0.2)\n"
+    )
+    text = """
+        import os, sys, time
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        SERVER = '''
+        import os, signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODE))
+        os.write(os.open("new", os.O_WRONLY | os.O_CREAT), str(os.getpid()).encode())
+        os.rename("new", "server")
+        while True: signal.pause()
+        '''
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch):
+                launch("server", [sys.executable, "-c", SERVER], cwd=self.env.model_dir, may_end=True)
+                while not os.path.exists(self.env.model_dir + "/server"): time.sleep(0.01)
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """
+
+    assert image.run(text.replace("CODE", "0")).succeeded
+    (image.job.base / "model/server").unlink()
+    ended = image.run(text.replace("CODE", "4"))
+    assert (4, "server exited with code 4 while train.py was running") == (ended.returncode, ended.cause)
+
+
+def test_a_server_has_the_programs_variables_and_its_own(image: Image) -> None:
+    """`env_vars` of `launch` are added to the variables that the program gets; `env` is used instead of them."""
+    image.job.program("import os, time\nwhile len(os.listdir(os.environ['SM_MODEL_DIR'])) < 2: time.sleep(0.01)")
+    image.run("""
+        import sys
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        SERVER = '''
+        import os, signal, sys
+        print(os.environ.get("SM_HOSTS"), os.environ["ROLE"], file=open(sys.argv[1] + ".new", "w"), flush=True)
+        os.rename(sys.argv[1] + ".new", sys.argv[1])
+        while True: signal.pause()
+        '''
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch):
+                for name, variables in (("more", "env_vars"), ("own", "env")):
+                    argv = [sys.executable, "-c", SERVER, self.env.model_dir + "/" + name]
+                    launch(name, argv, **{variables: {"ROLE": name}})
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """)
+
+    assert ['["algo-1"] more\n', "None own\n"] == [
+        (image.job.base / "model" / name).read_text() for name in ("more", "own")
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         ("['sleep', 60]", "its argument list is ['sleep', 60], not a list of texts"),
         ("'sleep 60'", "its argument list is 'sleep 60', not a list of texts"),
         ("['sleep', '60'], env={'PORT': 1}", "its variables are not texts by their names"),
+        ("['sleep', '60'], env_vars={'PORT': 1}", "its variables are not texts by their names"),
     ],
 )
 def test_a_server_that_is_started_wrongly_fails_the_job(image: Image, arguments: str, what: str) -> None:
@@ -239,14 +316,15 @@ def test_a_strategy_that_runs_nothing_anywhere_fails_the_job(image: Image) -> No
             def strategy(self): return Idle(self.env)
         """)
 
-    assert (1, "Idle.command returned None on every host: nothing to run") == (ended.returncode, ended.cause)
+    assert 1 == ended.returncode
+    assert ended.cause.startswith("Idle: on no host is there a program to wait for: command returned None")
 
 
 def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> None:
     """On one host too, each hook is called once, and `close` after all others."""
     told = image.run("""
         from sagemaker_framework import SingleProcessStrategy, Trainer
-        HOOKS = ["offer", "agree", "command", "env_vars", "start_servers", "finished", "verify", "close"]
+        HOOKS = ["offer", "agree", "command", "env_vars", "start_servers", "decides", "finished", "verify", "close"]
         class Telling(SingleProcessStrategy):
             pass
         def tell(name):
@@ -260,12 +338,12 @@ def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> N
             def strategy(self): return Telling(self.env)
         """).stdout.split("\n")
 
-    before = ["offer", "agree", "command", "env_vars", "start_servers"]
+    before = ["offer", "agree", "command", "env_vars", "start_servers", "decides"]
     assert sorted([*before, "the program", "finished", "verify", "close", ""]) == sorted(told)
     assert [*before, "the program", "finished"] == told[: len(before) + 2]
 
 
-@pytest.mark.parametrize("hook", ["offer", "agree", "start_servers", "finished", "verify"])
+@pytest.mark.parametrize("hook", ["offer", "agree", "start_servers", "decides", "finished", "verify"])
 def test_a_strategys_hook_that_raises_fails_the_job_and_is_named(image: Image, hook: str) -> None:
     """What goes wrong in a strategy is told with the name of the hook, and is never a success."""
     ended = image.run(f"""

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from sagemaker_framework.process import Ended, Process
 
     class Launch(Protocol):
-        """Starts servers: `launch(name, argv, env=..., cwd=...)`.
+        """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`.
+
+        Args:
+            name: what to call the server in messages.
+            argv: its program and arguments, passed as they are; no shell.
+            env_vars: its variables, besides those of the program; see also `env`.
+            env: all of its variables, instead.
+            cwd: the folder to start it in.
+            may_end: whether it may end by itself, with exit code 0, before the program does.
 
         Attributes:
             program_env: all variables that the program gets, those of the container included; what is
@@ -29,7 +37,14 @@ if TYPE_CHECKING:
         def stopped_by(self) -> int | None: ...
 
         def __call__(
-            self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+            self,
+            name: str,
+            argv: Sequence[str],
+            *,
+            env_vars: Mapping[str, str] | None = None,
+            env: Mapping[str, str] | None = None,
+            cwd: str | None = None,
+            may_end: bool = False,
         ) -> Process: ...
 
         def fail(self, error: FrameworkError) -> None:
@@ -50,6 +65,7 @@ class DistributionStrategy(ABC):
     - `agree(offers)`: on the leader, what all hosts are told
     - `env_vars()`: variables that the program gets besides the job's own
     - `start_servers(launch)`: helper processes beside the program
+    - `decides()`: whether the job lasts until the program has ended on this host
     - `stop(process, signum)`: how a request to stop reaches the program
     - `is_idle()`: whether a host that only serves has nothing left to stop
     - `judge(ended)`: whether what `command` has started ended well
@@ -88,6 +104,11 @@ class DistributionStrategy(ABC):
         """
         return list(self._values["distribution_hosts"] or self._values["hosts"])
 
+    @property
+    def is_leader(self) -> bool:
+        """Whether this host is the first of those that take part."""
+        return bool(self._values["current_host"] == self.hosts()[0])
+
     def offer(self) -> Mapping[str, Any]:
         """What this host tells the leader, as JSON has it, such as a port that is free here.
 
@@ -124,10 +145,19 @@ class DistributionStrategy(ABC):
         """Start the processes that have to run beside the program on this host.
 
         Called once, by the Trainer, after the code and its requirements are in place; the program starts when
-        this has returned on all hosts. `launch(name, argv, env=..., cwd=...)` is the only way to start one:
-        the supervisor then watches it, fails the job when it ends before the program does, and
-        stops it afterwards, the last one first. Raising fails the job. Does nothing by default.
+        this has returned on all hosts. `launch(name, argv, env_vars=..., cwd=...)` is the only way to start one:
+        the supervisor then watches it, fails the job when it ends before the programs do, and
+        stops it once they have ended on all hosts, the last one first. Raising fails the job. Does nothing by default.
         """
+
+    def decides(self) -> bool:
+        """Whether the job lasts until the program has ended on this host.
+
+        Called by the Trainer where `command` has returned something to run. By default it does. A program that
+        does not decide is stopped, as a server is, when those that do have ended on all hosts; it fails the job
+        when it ends before with another exit code than 0.
+        """
+        return True
 
     def stop(self, process: Process | None, signum: int) -> None:
         """Pass a request to stop on to the program.

@@ -80,7 +80,7 @@ class MPIStrategy(LauncherStrategy):
     def offer(self) -> Mapping[str, Any]:
         _mpirun()
         offered: dict[str, Any] = {"processes": self.processes()}
-        if self._is_leader or len(self.hosts()) == 1:
+        if self.is_leader or len(self.hosts()) == 1:
             return offered
         from sagemaker_framework.strategies.ssh import Server
 
@@ -106,17 +106,17 @@ class MPIStrategy(LauncherStrategy):
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         folder = self.agreed["folder"]  # the same on all hosts, since mpirun starts the same command on all
-        if not self._is_leader:
+        if not self.is_leader:
             self._private_folder(folder)
         ranks = self.ranks(folder, entry_point, args)
-        if not self._is_leader:
+        if not self.is_leader:
             return None
         return [*self._mpirun(folder), *ranks.command]
 
     def start_servers(self, launch: Launch) -> None:
         super().start_servers(launch)
         if self._server is not None:
-            launch("sshd", self._server.command(self.agreed["key"]))
+            launch("sshd", self._server.command(self.agreed["key"]), env=os.environ)
 
     def _mpirun(self, folder: str) -> list[str]:
         hosts = [(host, self.offers[host]["processes"]) for host in self.hosts()]
@@ -139,10 +139,6 @@ class MPIStrategy(LauncherStrategy):
     def _interface(self) -> str | None:
         name: str = self._values["network_interface_name"]
         return name if os.path.exists(f"/sys/class/net/{name}") else None
-
-    @property
-    def _is_leader(self) -> bool:
-        return bool(self._values["current_host"] == self.hosts()[0])
 
     def _private_folder(self, path: str | None = None) -> str:
         import tempfile

@@ -79,6 +79,41 @@ def _hex(file: str) -> int:
         return int(opened.read(), 16)
 
 
+def own_address(values: Mapping[str, Any]) -> str:
+    """The IPv4 address at which the job's other hosts find this one.
+
+    That of the job's network interface; where there is none of that name, the one that this host's name leads to.
+
+    Args:
+        values: the job's environment.
+
+    Raises:
+        FrameworkError: there is none.
+    """
+    import socket
+
+    import psutil
+
+    for address in psutil.net_if_addrs().get(values["network_interface_name"], []):
+        if address.family == socket.AF_INET:
+            return str(address.address)
+    host = values["current_host"]
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        if len(values["hosts"]) == 1:
+            return "127.0.0.1"
+        raise FrameworkError(
+            f"{host} has no network interface {values['network_interface_name']!r}, and its own name "
+            f"leads nowhere: {error.strerror}"
+        ) from error
+
+
+def is_free(port: int) -> bool:
+    """Whether a program on this host could listen at `port`."""
+    return free_port(port) == port
+
+
 def free_port(preferred: int) -> int:
     """A port that nobody listens at on this host: `preferred` if it is free, else one that the system chooses.
 

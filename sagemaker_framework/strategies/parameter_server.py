@@ -1,0 +1,142 @@
+"""Parameter servers: the program runs on every host, beside servers that keep what the programs share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from sagemaker_framework.errors import ConfigurationError
+from sagemaker_framework.strategies.base import DistributionStrategy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from sagemaker_framework.entry_point import EntryPoint
+    from sagemaker_framework.strategies.base import Launch
+
+
+class ParameterServerStrategy(DistributionStrategy):
+    """Runs the program once on each host, and beside it the servers of a framework.
+
+    What differs from framework to framework is up to subclasses. The rest is done here: ports are chosen and agreed
+    on; servers start on all hosts before the programs do; one that dies fails the job, everywhere, with its name and
+    last output; when the programs have ended, servers are stopped on all hosts at once, the last one first.
+
+    Must be overridden:
+
+    - `start_servers(launch)`: start the servers of this host
+    - `role_env(role)`: the variables by which a process knows its role, and finds the others
+
+    May be overridden, in the order they are called:
+
+    - `ports()`: where processes of this host listen
+    - `fixed_port(name)`: the port that the job insists on
+    - `role()`: the role of the program on this host
+    - `decides()`: whether the job lasts until the program has ended on this host
+
+    For subclasses: `is_leader`, `hosts()`, `leader_address`, `port(name)`, `address(name, host)`.
+    """
+
+    @abstractmethod
+    def start_servers(self, launch: Launch) -> None:
+        """Start the servers of this host.
+
+        Called once, by the Trainer, when the code and its requirements are in place and all hosts have agreed on
+        ports. `launch("server", argv, env_vars=self.role_env("server"))` is the only way to start one, and there
+        is nothing to be done about it afterwards. Those that may end by themselves when the programs do get
+        `may_end=True`.
+        """
+
+    @abstractmethod
+    def role_env(self, role: str) -> Mapping[str, str]:
+        """The variables of a process of this host, besides those that all programs get.
+
+        Called by `env_vars`, for the program; and by `start_servers`, for servers.
+
+        Args:
+            role: such as `worker`, for the program, or what `start_servers` says.
+        """
+
+    def role(self) -> str:
+        """The role of the program on this host: by default `worker`."""
+        return "worker"
+
+    def ports(self) -> Mapping[str, int]:
+        """The ports that processes of this host need, by a name for each: the one to take if it is free, or 0.
+
+        Called once, by the Trainer, when the code and its requirements are in place. By default there are none.
+        """
+        return {}
+
+    def fixed_port(self, name: str) -> int | str | None:
+        """The port that the job insists on; None where another one will do.
+
+        Called for each of `ports()`. By default the hyperparameter `sagemaker_<name>_port`.
+
+        Args:
+            name: that of the port.
+        """
+        given: int | str | None = self._values["additional_framework_parameters"].get(f"sagemaker_{name}_port")
+        return given
+
+    # -- what subclasses can know, once the hosts have agreed --------------------------------
+
+    @property
+    def leader_address(self) -> str:
+        """The IP address of the leader."""
+        return str(self.agreed["leader"])
+
+    def port(self, name: str, host: str | None = None) -> int:
+        """A port of a host: one of its `ports()`, as agreed.
+
+        Args:
+            name: that of the port.
+            host: the leader where it is not given.
+        """
+        return int(self.agreed["ports"][host or self.hosts()[0]][name])
+
+    def address(self, name: str, host: str) -> str:
+        """`host:port`, where the processes of all hosts find a port of one of them.
+
+        Args:
+            name: that of the port.
+            host: the host.
+        """
+        return f"{host}:{self.port(name, host)}"
+
+    # -- for the Trainer ---------------------------------------------------------------------
+
+    def offer(self) -> Mapping[str, Any]:
+        from sagemaker_framework.strategies.network import own_address
+
+        ports = {name: self._choose(name, preferred) for name, preferred in self.ports().items()}
+        if len(set(ports.values())) < len(ports):
+            raise ConfigurationError(f"two processes of a host cannot listen at the same port: {ports}")
+        offered: dict[str, Any] = {"ports": ports}
+        return {**offered, "address": own_address(self._values)} if self.is_leader else offered
+
+    def _choose(self, name: str, preferred: int) -> int:
+        from sagemaker_framework.strategies.network import free_port, is_free
+
+        given = self.fixed_port(name)
+        if given is None:
+            return free_port(preferred)
+        port = int(given) if str(given).isdecimal() else 0
+        if not 0 < port < 65536:
+            raise ConfigurationError(f"the port of {name} is {given!r}, not a number from 1 to 65535")
+        if not is_free(port):
+            raise ConfigurationError(
+                f"port {port}, which the job sets for {name}, is taken on this host: leave it out, or set another"
+            )
+        return port
+
+    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        ports = {host: offer["ports"] for host, offer in offers.items() if offer["ports"]}
+        return {"leader": offers[self.hosts()[0]]["address"], "ports": ports}
+
+    def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
+        return entry_point.command(args)
+
+    def env_vars(self) -> Mapping[str, str]:
+        return self.role_env(self.role())
