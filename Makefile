@@ -19,12 +19,17 @@ PACKAGE := setup.cfg pyproject.toml $(shell find sagemaker_framework -name '*.py
 CLUSTER := .venvs/cluster
 CLUSTER_TOOLS := /usr/bin/mpirun /usr/sbin/sshd /usr/bin/ssh /usr/bin/nsenter /usr/sbin/ip
 
+# Frameworks get an environment each: they do not agree on numpy.
+MXNET := .venvs/mxnet
+TENSORFLOW := .venvs/tensorflow
+
 .PHONY: help
 help:
 	@echo 'make test           run the tests with $$PYTHON (python3)'
 	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
+	@echo 'make test-frameworks  run those of the examples that train with MXNet and TensorFlow, as root'
 	@echo 'make lint           check style, format and types'
 	@echo 'make demo           train a real model through the real train command'
 	@echo 'make benchmark      measure, and check the limits that the project promises'
@@ -42,6 +47,16 @@ test-all:
 .PHONY: test-cluster
 test-cluster: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
 	$(CLUSTER)/bin/python -m pytest -m cluster $(ARGS)
+
+# On hosts like those of `make test-cluster`.
+.PHONY: test-frameworks test-mxnet test-tensorflow
+test-frameworks: test-mxnet test-tensorflow
+
+test-mxnet: $(MXNET)/ready-$(subst /,_,$(PYTHON))
+	$(MXNET)/bin/python -m pytest -m frameworks tests/test_mxnet.py $(ARGS)
+
+test-tensorflow: $(TENSORFLOW)/ready-$(subst /,_,$(PYTHON))
+	$(TENSORFLOW)/bin/python -m pytest -m frameworks tests/test_tensorflow.py $(ARGS)
 
 .PHONY: cluster-tools
 cluster-tools:
@@ -93,9 +108,10 @@ $(READY): setup.cfg
 	$(BIN)/python $(PIP) --config-settings editable_mode=compat --editable '.[$(EXTRAS)]'
 	@touch $@
 
-$(CLUSTER)/ready-$(subst /,_,$(PYTHON)): setup.cfg
-	$(PYTHON) -m venv --clear $(CLUSTER)
-	$(CLUSTER)/bin/python $(PIP) --config-settings editable_mode=compat --editable '.[test,cluster]'
+# Named after the extra that it has beside those for tests.
+.venvs/%/ready-$(subst /,_,$(PYTHON)): setup.cfg
+	$(PYTHON) -m venv --clear .venvs/$*
+	.venvs/$*/bin/python $(PIP) --config-settings editable_mode=compat --editable '.[test,$*]'
 	@touch $@
 
 $(BENCH)/ready: $(PACKAGE)
