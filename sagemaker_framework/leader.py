@@ -161,13 +161,11 @@ class Leader(BackgroundSession):
     def _await(self, now: float) -> None:
         for phase, since in list(self._awaited.items()):
             late = self._late(phase)
-            if phase in UNLIMITED:
-                continue
-            if now - since >= self.timeout:
-                self._fail(Failure.of(self._lateness(phase, late, now - since), late[0], self.hosts.index(late[0])))
+            if now - since >= self.timeout and phase not in UNLIMITED:
+                self._fail(Failure.of(self._lateness(phase, late), late[0], self.hosts.index(late[0])))
             elif now - max(self._last_report, since) >= REPORT:
                 self._last_report = now
-                log.info(f"waiting for {self._described(late)} to be {phase}")
+                log.info(f"waiting for {self._described(late, phase)} to be {phase}")
                 for host in self._brought[phase]:
                     if host in self._hosts:
                         self._send(self._hosts[host], {"type": "waiting", "phase": phase, "for": names(late)})
@@ -180,20 +178,21 @@ class Leader(BackgroundSession):
         """The hosts that have to reach a phase; for the programs' end, those that run one."""
         return self._deciding if phase == "ended" else self.hosts
 
-    def _lateness(self, phase: str, late: list[str], after: float) -> FrameworkError:
-        return FrameworkError(
-            f"not all hosts were {phase} {after:.0f} s after the first was: waited for {self._described(late)}"
-        )
+    def _lateness(self, phase: str, late: list[str]) -> FrameworkError:
+        waited = f"waited for {self._described(late, phase)}"
+        return FrameworkError(f"not all hosts were {phase} {self.timeout:g} s after the first was: {waited}")
 
-    def _described(self, hosts: list[str]) -> str:
+    def _described(self, hosts: list[str], phase: str) -> str:
         """Hosts in words, with what is known of why they are late."""
         if len(hosts) > 5:
             return names(hosts)
-        return ", ".join(f"{host} ({self._state(host)})" for host in hosts)
+        return ", ".join(f"{host} ({self._state(host, phase)})" for host in hosts)
 
-    def _state(self, host: str) -> str:
+    def _state(self, host: str, phase: str) -> str:
         if host == self.host or host in self._hosts:
-            return "connected, still preparing"
+            return {"ended": "its program is running", "done": "still finishing"}.get(
+                phase, "connected, still preparing"
+            )
         if self.check_names and host not in self._addresses:
             return "its name does not resolve"
         return "has not connected"

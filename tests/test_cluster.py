@@ -74,6 +74,17 @@ def test_no_host_ends_before_the_others_have(cluster: MakeCluster) -> None:
     assert all(host.succeeded for host in job.finish().values())
 
 
+def test_hosts_say_what_they_wait_for(cluster: MakeCluster) -> None:
+    """A host whose program has ended says, every 10 s, whose has not."""
+    job = cluster(3)
+    job.program("import os, time\ntime.sleep(12 * (os.environ['SM_CURRENT_HOST'] == 'algo-2'))")
+    ended = job.run()
+
+    assert "waiting for algo-2 (its program is running) to be ended" in ended["algo-1"].stderr
+    assert "waiting for algo-2 to be ended" in ended["algo-3"].stderr
+    assert all(host.succeeded for host in ended.values())
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("failing", ["algo-1", "algo-3"])
 def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) -> None:
