@@ -44,7 +44,7 @@ class Member(BackgroundSession):
         while not self._is_closing and not self._welcome:
             if not self._try():
                 if time.monotonic() >= self._give_up:
-                    self._lose(f"could not be reached within {time.monotonic() - self._begun:.0f} s: {self._problem}")
+                    self._lose(f"could not be reached within {self._give_up - self._begun:.0f} s: {self._problem}")
                     return
                 if time.monotonic() - reported >= REPORT:
                     reported = time.monotonic()

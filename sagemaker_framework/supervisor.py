@@ -30,8 +30,7 @@ GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
-_FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed elsewhere
-_SERVER_GRACE = 10.0  # seconds, at most, for what is not needed any more
+_FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed, or for what is not needed any more
 _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
 _IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
 _NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
@@ -129,8 +128,7 @@ class Supervisor:
     def interrupt(self, error: FrameworkError) -> None:
         """Fail the job: `JobInterrupted` comes up in the thread that uses the supervisor.  For other threads."""
         if self._interruption is None:
-            if self._stop_signal is None:
-                self._grace = min(self._grace, _FAILURE_GRACE)
+            self._hurry()
             self._interruption = error
             if self._wakeup:
                 signal.pthread_kill(_main_thread(), _INTERRUPT)
@@ -144,9 +142,15 @@ class Supervisor:
             except OSError:
                 pass  # It is awake already, or gone.
 
+    def _hurry(self) -> None:
+        """The job has failed: what still runs has less time to end than where it was asked to stop."""
+        if self._stop_signal is None:
+            self._grace = min(self._grace, _FAILURE_GRACE)
+
     def conclude(self) -> None:
         """From now on, no exception comes up because of a signal or another host."""
         self._watching = True
+        self._hurry()
 
     @property
     def stopped_by(self) -> int | None:
@@ -237,9 +241,11 @@ class Supervisor:
                 if self._interruption is not None:
                     raise JobInterrupted(self._interruption)
                 self._turn()
-                first = self._missing(process) or process
+                # A program that has ended well needs nothing any more.
+                first = (self._missing(process) if process.returncode != 0 else None) or process
                 if first is not process:
                     log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
+                    self._hurry()
                     break
             self._stop(process)
             return self._ended(first, needed_by=process.name if first is not process else "")
@@ -309,7 +315,7 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop every process that still runs, the last one that was started first."""
         watching, self._watching = self._watching, True
-        self._grace = min(self._grace, _SERVER_GRACE)
+        self._grace = min(self._grace, _FAILURE_GRACE)
         for process in reversed(list(self._processes)):
             self._stop(process)
         self._watching = watching

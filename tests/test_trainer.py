@@ -198,6 +198,23 @@ def test_a_server_that_ends_first_fails_the_job(image: Image) -> None:
     )
 
 
+def test_a_program_that_ignores_the_death_of_its_server_is_killed(image: Image) -> None:
+    """Once the job has failed, a program has ten seconds to end, not the whole grace period of a stopped job."""
+    image.job.program("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()")
+    ended = image.run("""
+        import sys
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Servers(SingleProcessStrategy):
+            def start_servers(self, launch):
+                launch("scheduler", [sys.executable, "-c", "import time; time.sleep(1)"])
+        class MyTrainer(Trainer):
+            def strategy(self): return Servers(self.env)
+        """)
+
+    assert (1, "scheduler exited with code 0 while train.py was running") == (ended.returncode, ended.cause)
+    assert "train.py did not end within 10 s of being asked to: killing it" in ended.stderr
+
+
 def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> None:
     """Exit code 0 of a server, while the program needs it, is no success."""
     image.job.program("import signal\nwhile True: signal.pause()")
