@@ -153,7 +153,9 @@ class Leader(BackgroundSession):
                 self._drop(peer)
         if self._failed_at and not self._decided:
             window = now - self._failed_at
-            if window >= _WINDOW or (window >= _LEAST_WINDOW and set(self._hosts) <= self._acknowledged):
+            # All hosts have said what they know; or, of a likely consequence, might still learn what it is one of.
+            is_clear = set(self._hosts) <= self._acknowledged and not all(it.is_doubtful for _, it in self._failures)
+            if window >= (_LEAST_WINDOW if is_clear else _WINDOW):
                 self._judge(now)
         if self._awaited and not self._failed_at and not self._is_stopping:
             self._await(now)
@@ -398,7 +400,7 @@ class Leader(BackgroundSession):
             self._broadcast({"type": "fail", **failure.as_message()})
             if not is_own:
                 self._break_off(failure)
-            if not self._hosts:
+            if not self._hosts and not failure.is_doubtful:
                 self._judge(now)
 
     def _judge(self, now: float) -> None:

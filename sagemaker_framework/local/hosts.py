@@ -38,7 +38,7 @@ from sagemaker_framework.errors import HostsError
 #: Every set's network; they do not meet.
 NETWORK = ipaddress.ip_network("10.77.0.0/16")
 #: How long processes that were killed may take to be gone, in seconds.
-DEATH = 10.0
+DEATH = 30.0
 
 #: What is run, and the Debian package that brings it.
 TOOLS = {"ip": "iproute2", "nsenter": "util-linux"}
@@ -124,9 +124,9 @@ class Host:
     def kill(self) -> None:
         """Have the host die: all its processes are killed at once, and when they are gone its network is too.
 
-        As when a container is killed: connections are closed by the kernel.  A command that was only about to start
-        may end with exit code 1 instead.  For a machine that loses power, of
-        which nobody hears anything any more, cut it off first.
+        As when a container is killed: the kernel closes its connections, of which the others hear unless the network
+        is gone sooner.  A command that was only about to start may end with exit code 1 instead.  For a machine that
+        loses power, of which nobody hears anything any more, cut it off first.
         """
         if self._alive:
             self._die()

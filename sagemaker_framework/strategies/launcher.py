@@ -11,6 +11,7 @@ from sagemaker_framework.strategies.network import efa_variables, interface_vari
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from threading import Timer
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sagemaker_framework.strategies.base import Launch
 
 _PATIENCE = 1.0  # seconds
+#: Seconds in which the failure must show that another, which is probably its consequence, has come before.
+_DOUBT = 2.0
 
 
 class LauncherStrategy(DistributionStrategy):
@@ -51,6 +54,7 @@ class LauncherStrategy(DistributionStrategy):
         self._ranks: Ranks | None = None
         self._launch: Launch | None = None
         self._process: Process | None = None
+        self._doubt: Timer | None = None
         self._is_stopping = False
         self._has_failed = False
 
@@ -93,9 +97,18 @@ class LauncherStrategy(DistributionStrategy):
     # -- when ranks fail, or are to stop -----------------------------------------------------
 
     def _on_failure(self, rank: RankEnded) -> None:
-        if not self.may_start_again() and self._launch is not None and self._launch.stopped_by is None:
+        if self.may_start_again() or self._launch is None or self._launch.stopped_by is not None:
+            return
+        error = self._error(rank)
+        if not error.is_doubtful:
             # At once: a launcher would first wait for the others of this host, and those of other hosts for minutes.
-            self._launch.fail(self._error(rank))
+            self._launch.fail(error)
+        elif self._doubt is None:
+            from threading import Timer
+
+            self._doubt = Timer(_DOUBT, self._launch.fail, [error])
+            self._doubt.daemon = True
+            self._doubt.start()
 
     def stop(self, process: Process | None, signum: int) -> None:
         assert self._ranks is not None
@@ -142,7 +155,9 @@ class LauncherStrategy(DistributionStrategy):
         if failed:
             return self._error(min(failed, key=lambda rank: rank.at), ended.stopped_by)
         ended.name = f"{self.launcher} of {ended.name}"
-        return ended.error()
+        error = ended.error()
+        error.is_doubtful = ended.returncode > 0  # It ends so, too, because of a rank, on whatever host.
+        return error
 
     def finished(self) -> Mapping[str, Any]:
         stopped_by = self._launch.stopped_by if self._launch is not None else None
@@ -165,5 +180,7 @@ class LauncherStrategy(DistributionStrategy):
         return error
 
     def close(self) -> None:
+        if self._doubt is not None:
+            self._doubt.cancel()
         if self._ranks is not None:
             self._ranks.close()
