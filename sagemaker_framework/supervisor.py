@@ -35,7 +35,7 @@ _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself le
 _IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
 _NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
 _LOST = 255  # for a process whose exit code we cannot learn
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 
 
 class Supervisor:
@@ -49,6 +49,7 @@ class Supervisor:
         self._grace = grace
         self._processes: list[Process] = []
         self._foreign: frozenset[int] = frozenset()
+        self._has_adopted = False
         self._stop_signal: int | None = None
         self._stop_deadline: float | None = None
         self._signalled: list[Process] = []
@@ -67,7 +68,7 @@ class Supervisor:
     def __enter__(self) -> Supervisor:
         self._oom_kills = hardware.oom_kills()
         self._foreign = _children()
-        _adopt_orphans(True)
+        self._has_adopted = _adopt_orphans(True)
         self._listen()
         return self
 
@@ -80,7 +81,7 @@ class Supervisor:
             self._sweep()
         finally:
             self._unlisten()
-            _adopt_orphans(False)
+            _adopt_orphans(self._has_adopted)
             for file in self._spilled:
                 _remove(file)
 
@@ -479,16 +480,24 @@ def _is_child(pid: int) -> bool:
     return True
 
 
-def _adopt_orphans(adopt: bool) -> None:
-    """Have descendants whose parent has ended become our children, as they do anyway for PID 1."""
+def _adopt_orphans(adopt: bool) -> bool:
+    """Have descendants whose parent has ended become our children, as they do anyway for PID 1.
+
+    Returns:
+        Whether they did before.
+    """
     if os.getpid() == 1:
-        return
+        return True
     import ctypes
 
+    before = ctypes.c_int()
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
     except (OSError, AttributeError):
         log.debug("this system has no prctl: processes that leave their group are not followed")
+    return bool(before.value)
 
 
 def _remove(file: str) -> None:

@@ -473,7 +473,13 @@ def _find(values: Mapping[str, Any]) -> Callable[[], object]:
     if not callable(target):
         raise TrainerError(f"{setting}: {attribute} is neither a class nor a function")
     args = _arguments(target, values)
-    return lambda: _called(named, lambda: target(*args))
+    return lambda: _supervised(named, lambda: target(*args))
+
+
+def _supervised(named: str, function: Callable[[], T]) -> T:
+    """Call an author's function; what it has started, and left running, is stopped when it is over."""
+    with Supervisor(grace_seconds()):
+        return _called(named, function)
 
 
 def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tuple[object, ...]:

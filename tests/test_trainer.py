@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 from jobs import Finished, Job
 
@@ -437,6 +438,55 @@ def test_a_function_that_exits_fails_the_job(image: Image, call: str, code: int,
 def test_a_function_that_exits_well_is_a_success(image: Image) -> None:
     """sys.exit(0) is a return."""
     assert image.run("import sys\ndef train(): sys.exit(0)", "train").succeeded
+
+
+@pytest.mark.parametrize("end", ["pass", "raise OSError('no licence')", "sys.exit(3)"])
+@pytest.mark.parametrize("program", ["pass", "raise SystemExit(6)"])
+def test_what_a_function_leaves_running_is_stopped(image: Image, program: str, end: str) -> None:
+    """Processes that a function has started end with the job, however that ends; also those that lost their parent."""
+    image.job.program(program)
+    ended = image.run(
+        f"""
+        import os, subprocess, sys
+        import sagemaker_framework as framework
+
+        def train(env):
+            print(subprocess.Popen(["sleep", "1000"]).pid)
+            try:
+                framework.entry_point.run("train.py", [], env.to_env_vars())
+            finally:
+                sys.stdout.flush()
+                os.system("setsid sleep 1000 & echo $!")
+            {end}
+        """,
+        "train",
+    )
+
+    assert (program == end == "pass") == ended.succeeded
+    assert [] == [pid for pid in map(int, ended.stdout.split()) if psutil.pid_exists(pid)]
+    assert 2 == len(ended.stdout.split())
+
+
+def test_a_function_that_is_stopped_leaves_nothing_running(image: Image) -> None:
+    """SIGTERM ends a function that waits, and what it has started."""
+    image.module(
+        """
+        import subprocess
+        def train():
+            helper = subprocess.Popen(["sleep", "1000"])
+            print(helper.pid, flush=True)
+            helper.wait()
+        """,
+        "train",
+    )
+    process = image.job.start()
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.terminate()
+    ended = image.job.finish(process)
+
+    assert (143, False) == (ended.returncode, ended.has_success_marker)
+    assert not psutil.pid_exists(pid)
 
 
 def test_a_nested_attribute_can_be_named(image: Image) -> None:
