@@ -39,6 +39,7 @@ class Servers(ParameterServerStrategy):
         return {
             "ROLE": role,
             "SCHEDULER": f"{self.leader_address}:{self.port('scheduler')}",
+            "OWN": self.own_address,
             "CONTROL": self.address("control", "algo-1"),
         }
 
@@ -54,7 +55,7 @@ model = os.environ["SM_MODEL_DIR"]
 while not all(os.path.exists(f"{model}/{name}") for name in ("scheduler", "server")):
     time.sleep(0.01)
 said = [open(f"{model}/{name}").read().strip() for name in ("scheduler", "server")]
-print(json.dumps([os.environ["ROLE"], os.environ["SCHEDULER"], os.environ["CONTROL"], said]))
+print(json.dumps([os.environ["ROLE"], os.environ["SCHEDULER"], os.environ["CONTROL"], os.environ["OWN"], said]))
 """
 
 
@@ -82,13 +83,14 @@ def test_the_program_and_its_servers_find_each_other(job: Job, tmp_path: Path) -
     """All get their roles, the leader's IP address, and the ports that were chosen; nothing is left afterwards."""
     port = free()
     ended = run(job, tmp_path, sagemaker_scheduler_port=port)
-    role, scheduler, control, said = json.loads(ended.stdout)
+    role, scheduler, control, own, said = json.loads(ended.stdout)
     address = scheduler.partition(":")[0]
 
     assert ended.succeeded, ended.stderr
     assert ("worker", f"{address}:{port}", [scheduler] * 2) == (role, scheduler, said)
     assert address == socket.inet_ntoa(socket.inet_aton(address))
     assert control.startswith("algo-1:")
+    assert address == own
 
 
 def test_a_port_that_is_taken_is_not_used(job: Job, tmp_path: Path, taken: int) -> None:

@@ -35,7 +35,7 @@ class ParameterServerStrategy(DistributionStrategy):
     - `role()`: the role of the program on this host
     - `decides()`: whether the job lasts until the program has ended on this host
 
-    For subclasses: `is_leader`, `hosts()`, `leader_address`, `port(name)`, `address(name, host)`.
+    For subclasses: `is_leader`, `hosts()`, `leader_address`, `own_address`, `port(name)`, `address(name, host)`.
     """
 
     @abstractmethod
@@ -87,6 +87,13 @@ class ParameterServerStrategy(DistributionStrategy):
         """The IP address of the leader."""
         return str(self.agreed["leader"])
 
+    @property
+    def own_address(self) -> str:
+        """The IP address at which the other hosts find this one."""
+        from sagemaker_framework.strategies.network import own_address
+
+        return own_address(self._values)
+
     def port(self, name: str, host: str | None = None) -> int:
         """A port of a host: one of its `ports()`, as agreed.
 
@@ -108,13 +115,11 @@ class ParameterServerStrategy(DistributionStrategy):
     # -- for the Trainer ---------------------------------------------------------------------
 
     def offer(self) -> Mapping[str, Any]:
-        from sagemaker_framework.strategies.network import own_address
-
         ports = {name: self._choose(name, preferred) for name, preferred in self.ports().items()}
         if len(set(ports.values())) < len(ports):
             raise ConfigurationError(f"two processes of a host cannot listen at the same port: {ports}")
         offered: dict[str, Any] = {"ports": ports}
-        return {**offered, "address": own_address(self._values)} if self.is_leader else offered
+        return {**offered, "address": self.own_address} if self.is_leader else offered
 
     def _choose(self, name: str, preferred: int) -> int:
         from sagemaker_framework.strategies.network import free_port, is_free
