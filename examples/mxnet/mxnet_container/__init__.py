@@ -1,0 +1,1 @@
+"""The container of MXNet: what is special about it, for sagemaker_framework."""
