@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -119,6 +121,25 @@ def assert_all_say(ended: dict[str, Ended], cause: str, exit_code: int) -> None:
     assert dict.fromkeys(ended, exit_code) == {name: host.returncode for name, host in ended.items()}
     assert [] == [name for name, host in ended.items() if host.has_success_marker]
     assert {name: [] for name in ended} == {name: host.left for name, host in ended.items()}
+
+
+# -- what an author writes -----------------------------------------------------------------------------------------
+
+
+def test_the_strategy_is_short() -> None:
+    """What is special about MXNet takes an author 40 lines at most."""
+    tree = ast.parse((EXAMPLE / "mxnet_container/training.py").read_text())
+    (strategy,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "MXNetServers"]
+
+    assert 40 >= (strategy.end_lineno or 0) - strategy.lineno + 1
+
+
+def test_the_launcher_does_without_mxnet() -> None:
+    """The module that the image names imports no framework: its time and memory are the script's alone."""
+    code = "import sys, mxnet_container.training; print('mxnet' in sys.modules, 'numpy' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLE, capture_output=True, text=True, check=True)
+
+    assert "False False\n" == ran.stdout
 
 
 # -- training ------------------------------------------------------------------------------------------------------
