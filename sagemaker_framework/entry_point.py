@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 
 from sagemaker_framework import log, paths
-from sagemaker_framework.errors import EntryPointError
+from sagemaker_framework.errors import EntryPointError, JobStopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -251,6 +251,7 @@ def run(
 
     Raises:
         FrameworkError: of the kind that says what failed; `ProgramError` when the program itself did.
+        JobStopped: this process was asked to stop meanwhile, and the program has ended well.
     """
     where = paths.current()
     if not isinstance(user_entry_point, str):
@@ -269,6 +270,8 @@ def run(
         ended = supervisor.run(program.name, argv, env=env, cwd=program.code_dir, signals_group=program.signals_group)
         if ended.exit_code:
             raise ended.error()
+        if supervisor.stopped_by is not None:
+            raise JobStopped(supervisor.stopped_by, 0)
 
 
 def fetch(uri: str, code_dir: str, region: str | None) -> None:

@@ -489,6 +489,32 @@ def test_a_function_that_is_stopped_leaves_nothing_running(image: Image) -> None
     assert not psutil.pid_exists(pid)
 
 
+def test_a_function_whose_program_is_stopped_is_no_success(image: Image) -> None:
+    """A program that saves its state on SIGTERM and exits 0 has ended well, and the job was stopped all the same."""
+    image.job.program(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    image.module(
+        """
+        import sagemaker_framework as framework
+        def train(env):
+            framework.entry_point.run("train.py", [], env.to_env_vars())
+            print("goes on", flush=True)
+        """,
+        "train",
+    )
+    process = image.job.start()
+    assert process.stdout is not None
+    assert b"ready\n" == process.stdout.readline()
+    process.terminate()
+    ended = image.job.finish(process)
+
+    assert (0, None, False, "") == (ended.returncode, ended.failure, ended.has_success_marker, ended.stdout)
+
+
 def test_a_nested_attribute_can_be_named(image: Image) -> None:
     """`pkg.mod:Class.method` works as in console scripts."""
     assert "in\n" == image.run("class A:\n  @staticmethod\n  def go(): print('in')", "A.go").stdout
