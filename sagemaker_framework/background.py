@@ -26,7 +26,7 @@ REPORT = 10.0
 #: The phases that wait for the user's own work, which takes as long as it takes.
 UNLIMITED = ("ended", "done")
 
-_DECISION = 8.0  # seconds that the leader has to say which failure was the first
+_DECISION = 8.0  # seconds that the leader has to say which failure was the first, or anybody to leave
 
 
 class BackgroundSession(Session):
@@ -113,6 +113,10 @@ class BackgroundSession(Session):
     @property
     def is_ending(self) -> bool:
         return "ended" in self._told
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_closing
 
     def fail(self, error: FrameworkError) -> None:
         if error is self._foreign or error is self._own:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from sagemaker_framework.errors import ConfigurationError
-from sagemaker_framework.session import Alone
+from sagemaker_framework.session import Alone, number, patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 SWITCH_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER"
 PORT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_PORT"
 KEY_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_KEY"
-TIMEOUT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"
 STUDIO_VARIABLE = "SM_STUDIO_LOCAL_MODE"
 
 #: Where the leader listens.
 DEFAULT_PORT = 7776
-#: Seconds that a host waits for the others to reach the same phase.
-DEFAULT_TIMEOUT = 900.0
 
 
 def is_wanted(values: Mapping[str, Any], environ: Mapping[str, str], is_needed: bool) -> bool:
@@ -89,9 +86,9 @@ def join(
         hosts=values["hosts"],
         host=values["current_host"],
         leader=values["master_hostname"],
-        port=_number(environ, PORT_VARIABLE, DEFAULT_PORT, 1, 65535),
+        port=number(environ, PORT_VARIABLE, DEFAULT_PORT, 1, 65535),
         key=job_key(values, environ),
-        timeout=_number(environ, TIMEOUT_VARIABLE, DEFAULT_TIMEOUT, 0.1, 1e9),
+        timeout=patience(environ),
         check_names=environ.get(STUDIO_VARIABLE, "").lower() != "true",
         interrupt=interrupt,
         stop=stop,
@@ -120,16 +117,3 @@ def job_key(values: Mapping[str, Any], environ: Mapping[str, str]) -> bytes:
         values["additional_framework_parameters"],
     ]
     return hashlib.sha256(b"sagemaker-framework cluster 1\0" + json.dumps(shared, sort_keys=True).encode()).digest()
-
-
-def _number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> Any:
-    text = environ.get(name)
-    if not text:
-        return default
-    try:
-        value = type(default)(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise ConfigurationError(f"{name} is {text!r}, not a number from {least:g} to {most:g}")
-    return value

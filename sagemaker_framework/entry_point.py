@@ -29,6 +29,7 @@ class EntryPoint(ABC):
     May be overridden, in the order they are called:
 
     - `install(run, region)`: bring in what the program requires
+    - `program_at(command)`: where a Python program begins in its command
     - `env_vars()`: variables that the program needs because of the kind it is of
 
     Args:
@@ -59,6 +60,13 @@ class EntryPoint(ABC):
         Raises:
             EntryPointError: the program is not there, or cannot be run.
         """
+
+    def program_at(self, command: Sequence[str]) -> int:
+        """Where, in what `command` returned, a Python program begins, behind Python and its options; 0 for others.
+
+        Called by strategies that run Python programs by a module that does something for them, such as mpi4py.
+        """
+        return 0
 
     def install(self, run: Run, region: str | None = None) -> None:
         """Install requirements.txt and the project (pyproject.toml, setup.py) that the code folder holds.
@@ -120,6 +128,12 @@ class PythonEntryPoint(EntryPoint):
 
     def command(self, args: Sequence[str]) -> list[str]:
         return [self.interpreter, *self._program(), *args]
+
+    def program_at(self, command: Sequence[str]) -> int:
+        program = self._program()
+        if command[0] != self.interpreter:
+            return 0
+        return next((at for at in range(1, len(command)) if [*command[at : at + len(program)]] == program), 0)
 
     def _program(self) -> list[str]:
         if self.name.startswith("-m"):

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 _INTRODUCTION = 10.0  # seconds that a connection has to show that it is one of the job's hosts
 _MOST_STRANGERS = 1024  # connections beyond one for each host
+_MOST_REFUSALS = 20  # in the log: whoever connects must not fill it
 _TICK = 0.5
 #: Seconds after the first failure in which an earlier one, or the loss of the host behind it, may still show.
 _LEAST_WINDOW, _WINDOW = 0.3, 3.0
 _FAREWELL = 2.0  # seconds that the others have to take in what was the last word
-_LATECOMERS = 5.0  # seconds that a failed job waits for hosts that have not connected yet, to tell them
+_LATECOMERS = 5.0  # seconds that a failed or stopped job waits for hosts that have not connected yet, to tell them
 
 
 class _Peer:
@@ -75,6 +76,8 @@ class Leader(BackgroundSession):
         self._failures: list[tuple[float, Failure]] = []
         self._lost: list[str] = []
         self._acknowledged: set[str] = set()
+        self._is_deaf = False  # whether no connections are taken, as there are no file descriptors for them
+        self._refused = 0
         self._failed_at = self._decided_at = self._left_at = self._last_report = self._last_tick = 0.0
         self._resolver = Resolver(self.hosts, lambda *found: self._do(lambda: self._resolved(*found)))
         super().start()
@@ -137,15 +140,20 @@ class Leader(BackgroundSession):
     def _may_go(self) -> bool:
         """Whether everyone has heard the last word."""
         now = time.monotonic()
+        missing = set(self.hosts) - set(self._hosts) - self._left - set(self._lost) - {self.host}
+        if missing and self._is_stopping and now - self._left_at < _LATECOMERS:
+            return False
         if self._is_stopping or not (self._decided or "done" in self._told):
             return not any(peer.connection.waits for peer in self._peers) or now - self._left_at >= _FAREWELL
-        missing = set(self.hosts) - set(self._hosts) - self._left - set(self._lost) - {self.host}
-        if self._decided and missing and now - self._decided_at < _LATECOMERS:
+        if missing and self._decided and now - self._decided_at < _LATECOMERS:
             return False
         return not self._hosts or now - self._left_at >= _FAREWELL
 
     def _look(self, now: float) -> None:
         """What the passing of time brings."""
+        if self._is_deaf:
+            self._is_deaf = False
+            self._selector.register(self._server, selectors.EVENT_READ, None)
         for peer in list(self._peers):
             if peer.is_in and now - peer.heard >= SILENCE:
                 self._lose(peer, f"has not answered for {now - peer.heard:.0f} s")
@@ -209,6 +217,9 @@ class Leader(BackgroundSession):
                 return
             except OSError as error:
                 log.warning(f"a connection could not be taken: {error.strerror}")
+                # It would be reported as ready at once, again and again.
+                self._selector.unregister(self._server)
+                self._is_deaf = True
                 return
             if len(self._peers) >= len(self.hosts) + _MOST_STRANGERS:
                 sock.close()
@@ -329,7 +340,11 @@ class Leader(BackgroundSession):
             self._send(peer, {"type": "fail", **self._failures[0][1].as_message()})
 
     def _refuse(self, peer: _Peer, why: str) -> None:
-        log.warning(f"refused a connection from {peer.address}: {why}")
+        self._refused += 1
+        if self._refused <= _MOST_REFUSALS:
+            log.warning(f"refused a connection from {peer.address}: {why}")
+        if self._refused == _MOST_REFUSALS:
+            log.warning("no more is said of refused connections")
         peer.connection.send({"refused": why})
         self._drop(peer)
 

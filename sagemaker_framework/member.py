@@ -41,7 +41,7 @@ class Member(BackgroundSession):
 
     def _run(self) -> None:
         wait, reported = _FIRST_WAIT, time.monotonic()
-        while not self._is_closing and not self._welcome:
+        while not self._welcome and not (self._is_closing and not self._has_last_words):
             if not self._try():
                 if time.monotonic() >= self._give_up:
                     self._lose(f"could not be reached within {self._give_up - self._begun:.0f} s: {self._problem}")
@@ -52,6 +52,8 @@ class Member(BackgroundSession):
                 select.select([self._bell], [], [], wait)
                 self._obey()
                 wait = min(2 * wait, _LONGEST_WAIT)
+        if self._is_closing and self._connection:
+            self._leave()
         while not self._is_closing and self._connection:
             self._turn()
         if self._connection:
@@ -165,9 +167,9 @@ class Member(BackgroundSession):
         self._is_closing = True
         if self._is_stopping or "done" in self._told or self._decided:
             self._has_decided.set()
-            self._tell("ended", {})  # There is nobody left who could say so.
+            self._wake()
             return
-        failure = Failure.of(FrameworkError(f"the leader {self.leader} {what}"), self.host, self.rank)
+        failure = Failure.of(FrameworkError(f"the leader {what}"), self.leader, self.hosts.index(self.leader))
         self._break_off(failure)
         self._decide(failure)
 
@@ -186,7 +188,13 @@ class Member(BackgroundSession):
         self._send({"type": "failed", "at": at, "sent": time.monotonic(), **failure.as_message()})
 
     def _pass_on(self, signum: int) -> None:
+        self._give_up = min(self._give_up, time.monotonic() + _LAST_WORDS)
         self._send({"type": "stop", "signum": signum})
+
+    @property
+    def _has_last_words(self) -> bool:
+        """Whether the leader has still to hear that this host has failed, or been asked to stop."""
+        return any(message["type"] in ("failed", "stop") for message in self._unsent)
 
     def _leave(self) -> None:
         if self._connection and self._welcome:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _LAUNCHERS_OWN = 65536  # bytes, at most, of the variables that a launcher adds
+_REPORT = 10.0  # seconds between two times that is told that no rank has come
 _PATIENCE = 30.0  # seconds that a wrapper, which does nothing else then, has to take in what it is sent
 
 
@@ -110,6 +111,8 @@ class Ranks:
         self._spilled: str | None = None
         self._connected: dict[socket.socket, _Connected] = {}
         self._signals: list[int] = []  # those that are still to be sent
+        self._begun = 0.0
+        self._on_silence: Callable[[float], None] | None = None  # None once a rank has come, too
         self._is_stopping = False
         self._is_closing = False
         self._wakeup: tuple[int, int] | None = None
@@ -179,6 +182,16 @@ class Ranks:
         self._thread = threading.Thread(target=self._run, args=(selector,), name="ranks", daemon=True)
         self._thread.start()
 
+    def await_first(self, on_silence: Callable[[float], None]) -> None:
+        """Have somebody told, in a thread of this object, every 10 s until the first rank comes.
+
+        Args:
+            on_silence: called with the seconds that have passed.
+        """
+        self._begun = time.monotonic()
+        self._on_silence = on_silence
+        self._wake()
+
     def signal(self, signum: int) -> None:
         """Send a signal to all ranks; from the first on, the launcher's own are kept from them, and no more start.
 
@@ -218,7 +231,10 @@ class Ranks:
         assert self._wakeup is not None
         assert self._idle is not None
         while not self._is_closing:
-            for key, _ in selector.select():
+            ready = selector.select(_REPORT if self._on_silence else None)
+            if not ready and self._on_silence and not self._is_stopping:
+                self._on_silence(time.monotonic() - self._begun)
+            for key, _ in ready:
                 if key.fileobj is self._listener:
                     self._accept(selector)
                 elif isinstance(key.fileobj, socket.socket):
@@ -283,6 +299,7 @@ class Ranks:
         if kind == b"rank":
             connected.rank = int(rest[0])
             self.world_size = int(rest[1]) or self.world_size
+            self._on_silence = None
             connected.is_told = not self._is_stopping and self._tell(connection)
             return connected.is_told
         if kind == b"started":

@@ -110,7 +110,7 @@ def _url_passwords(text: str) -> list[str]:
     before, *others = text.split("://")
     for rest in others:
         is_web, before = before.endswith(("http", "https")), rest
-        authority = rest.split("/", 1)[0].split(None, 1)[0] if rest.strip() else ""
+        authority = next(iter(rest.split("/", 1)[0].split()), "")
         user_info, at, _ = authority.rpartition("@")
         _, colon, password = user_info.partition(":")
         if is_web and not colon:

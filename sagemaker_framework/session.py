@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 
 from sagemaker_framework import log
-from sagemaker_framework.errors import FrameworkError, ProgramError
+from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     #: What every host is told at the end of a phase, from what each brought to it.
     Agree = Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, Any]]
+
+TIMEOUT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"
+#: Seconds that a host waits for the others to reach the same phase.
+DEFAULT_TIMEOUT = 900.0
 
 _MOST_DETAIL = 16384  # characters
 
@@ -104,6 +109,11 @@ class Session(ABC):
     def is_ending(self) -> bool:
         """Whether all hosts have reached the phase `ended`: the programs that decide have, on every host."""
 
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether nobody is there any more who could say so."""
+
     @abstractmethod
     def fail(self, error: FrameworkError) -> None:
         """Tell the other hosts that this one has failed, so that they stop; unless it failed because they did."""
@@ -139,6 +149,10 @@ class Alone(Session):
     def is_ending(self) -> bool:
         return self._is_ending
 
+    @property
+    def is_over(self) -> bool:
+        return True
+
     def fail(self, error: FrameworkError) -> None:
         self._failures.append(error)
 
@@ -150,3 +164,31 @@ class Alone(Session):
 
     def close(self) -> None:
         return
+
+
+def patience(environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds that a host waits for others, or a launcher, before it gives up.
+
+    Raises:
+        ConfigurationError: `SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS` is no number of seconds.
+    """
+    seconds: float = number(environ, TIMEOUT_VARIABLE, DEFAULT_TIMEOUT, 0.1, 1e9)
+    return seconds
+
+
+def number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> Any:
+    """The number that a variable sets, of the type of its default.
+
+    Raises:
+        ConfigurationError: it is none, or out of bounds.
+    """
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        value = type(default)(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise ConfigurationError(f"{name} is {text!r}, not a number from {least:g} to {most:g}")
+    return value

@@ -60,6 +60,7 @@ class Supervisor:
         self._spilled: list[str] = []
         self._oom_kills = 0
         self._interruption: FrameworkError | None = None
+        self._is_relayed = False  # whether one of two requests to stop is the other, by way of another host
         #: Called with the signal, by its handler, when the job is asked to stop.
         self.on_stop: Callable[[int], None] = lambda signum: None
 
@@ -112,6 +113,9 @@ class Supervisor:
             self._wakeup = None
 
     def _on_stop(self, signum: int, frame: FrameType | None) -> None:
+        if self._stop_signal is not None and self._is_relayed:
+            self._is_relayed = False
+            return
         if self._stop_signal is None:
             self._stop_signal = signum
             self._stop_deadline = time.monotonic() + self._grace
@@ -121,6 +125,11 @@ class Supervisor:
         # At once, from the handler: the loop may be held up by whoever reads our output.
         for process in self._signalled:
             process.ask(signum)
+
+    def relay_stop(self, signum: int) -> None:
+        """Be asked to stop because another host has been: the service asks all of them.  For other threads."""
+        self._is_relayed = True
+        os.kill(os.getpid(), signum)
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         if not self._watching and self._interruption is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from abc import ABC
@@ -160,7 +159,7 @@ class Trainer(ABC):
         if decides and (supervisor.stopped_by is None or supervisor.has_servers):
             # Also when the job is stopped: programs elsewhere may still save what the servers here hold.
             job.session.arrive("ended", {})
-            supervisor.serve(lambda: job.session.is_ending, lambda signum: None, lambda: False)
+            job.await_end()
         supervisor.stop_all()
         facts = self._call(strategy.finished, of=strategy)
         if supervisor.stopped_by is not None:
@@ -217,7 +216,7 @@ class Trainer(ABC):
         job.process = process
         if not decides:
             # Not even a request to stop reaches it before the programs that decide have ended: they may need it.
-            supervisor.serve(lambda: job.session.is_ending, lambda signum: None, lambda: False)
+            job.await_end()
             return
         ended = supervisor.wait(process)
         if supervisor.stopped_by is not None:
@@ -340,7 +339,7 @@ class _Job:
             self._values,
             is_needed=strategy is not None,
             interrupt=self._supervisor.interrupt,
-            stop=lambda signum: os.kill(os.getpid(), signum),
+            stop=self._supervisor.relay_stop,
             wake=self._supervisor.wake,
             wait=self._supervisor.serve,
         )
@@ -354,6 +353,11 @@ class _Job:
     ) -> Mapping[str, Any]:
         """Wait until all hosts have come to the same point; see `Session.meet`."""
         return self.session.meet(phase, brought, agree)
+
+    def await_end(self) -> None:
+        """Wait until all programs that decide have ended, on all hosts; also while the job is being stopped."""
+        session = self.session
+        self._supervisor.serve(lambda: session.is_ending, lambda signum: None, lambda: session.is_over)
 
     def taking_part(self, brought: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         """Of what the hosts brought, that of those that take part in the strategy."""
@@ -413,7 +417,7 @@ def train() -> int:
         report.begin()
         values = configuration.read()
         log.set_level(values["log_level"])
-        _find(values)()
+        _find_or_tell(values)()
     except FrameworkError as error:
         cause = str(error) or _named(error)
         log.error(cause)
@@ -444,6 +448,22 @@ def _stopped(stop: JobStopped, report: Report) -> int:
         log.error(f"the job was stopped by {name} before its program ran")
         report.failure(f"the job was stopped by {name} before its program ran")
     return stop.exit_code
+
+
+def _find_or_tell(values: Mapping[str, Any]) -> Callable[[], object]:
+    """What `_find` finds; where it fails, the other hosts, which would wait for this one, are told."""
+    try:
+        return _find(values)
+    except FrameworkError as error:
+        with Supervisor(grace_seconds()) as supervisor:
+            job = _Job(values, supervisor)
+            try:
+                job.join()
+                supervisor.conclude()
+                job.session.fail(error)
+                raise job.session.verdict(error) from error
+            finally:
+                job.session.close()
 
 
 def _find(values: Mapping[str, Any]) -> Callable[[], object]:

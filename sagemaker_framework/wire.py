@@ -125,7 +125,7 @@ class Connection:
             self._seen += 1
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise ConnectionLost("sent something that is no message")

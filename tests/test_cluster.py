@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from cluster import Cluster, Ended, HostJob, MakeCluster
 
@@ -154,7 +157,9 @@ def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
     del ended[killed]
 
     if killed == "algo-1":
-        assert all(re.search("the leader algo-1 (went away|has not answered)", host.cause) for host in ended.values())
+        assert all(
+            re.search("algo-1, rank 0: the leader (went away|has not answered)", host.cause) for host in ended.values()
+        )
         assert [1, 1] == [host.returncode for host in ended.values()]
     else:
         (cause,) = {host.cause for host in ended.values()}
@@ -172,7 +177,7 @@ def test_a_host_that_is_cut_off(cluster: MakeCluster, cut: str) -> None:
     ended = job.finish(SOON)
 
     assert "algo-2, rank 1: this host has not answered for" in ended["algo-1"].cause
-    assert "algo-2, rank 1: the leader algo-1 has not answered for" in ended["algo-2"].cause
+    assert "algo-1, rank 0: the leader has not answered for" in ended["algo-2"].cause
     assert [(1, False, [])] * 2 == [(host.returncode, host.has_success_marker, host.left) for host in ended.values()]
 
 
@@ -240,7 +245,10 @@ def test_a_leader_that_never_comes_up(cluster: MakeCluster) -> None:
     job.start("algo-2")
     ended = job.finish(2 + SOON)
 
-    assert "the leader algo-1 could not be reached within 2 s: port 7776: Connection refused" in ended["algo-2"].cause
+    assert (
+        "algo-1, rank 0: the leader could not be reached within 2 s: port 7776: Connection refused"
+        in ended["algo-2"].cause
+    )
     assert 1 == ended["algo-2"].returncode
 
 
@@ -264,6 +272,65 @@ def test_a_request_to_stop_on_one_host(cluster: MakeCluster, asked: str) -> None
 
     assert ["begun\nsaved\n"] * 2 == [host.stdout for host in ended.values()]
     assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("first", ["algo-1", "algo-2"])
+def test_a_request_to_stop_on_all_hosts(cluster: MakeCluster, first: str) -> None:
+    """Where the service asks every host, as it does, the program is asked once on each all the same."""
+    job = cluster(2)
+    began(
+        job,
+        "import os, signal, sys, time\n"
+        "def save(signum, frame):\n"
+        "    os.write(1, b'asked\\n')\n"
+        "    time.sleep(1.5)\n"
+        "    os.write(1, b'saved\\n')\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "os.write(1, b'begun\\n')\n"
+        "time.sleep(600)\n",
+    )
+    (second,) = set(job.names) - {first}
+    os.kill(launcher(job[first]), signal.SIGTERM)
+    job.expect(second, "asked")
+    os.kill(launcher(job[second]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert ["begun\nasked\nsaved\n"] * 2 == [host.stdout for host in ended.values()]
+    assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()]
+
+
+@pytest.mark.fault
+def test_a_leader_that_is_stopped_before_the_others_come(cluster: MakeCluster) -> None:
+    """They are stopped as well, instead of waiting for it."""
+    job = cluster(2)
+    job.program(SLEEPS)
+    job.start("algo-1")
+    listens = ["sh", "-c", "until grep -q :1E60 /proc/net/tcp6; do sleep 0.01; done"]
+    assert 0 == job["algo-1"].host.popen(listens).wait()
+    os.kill(launcher(job["algo-1"]), signal.SIGTERM)
+    job.start("algo-2")
+    ended = job.finish(SOON)
+
+    assert {"the job was stopped by SIGTERM before its program ran"} == {host.cause for host in ended.values()}
+    assert [143, 143] == [host.returncode for host in ended.values()]
+
+
+@pytest.mark.fault
+def test_a_host_that_is_stopped_before_the_leader_comes(cluster: MakeCluster) -> None:
+    """It says so to the leader, before it goes, if that comes within seconds."""
+    job = cluster(2)
+    job.program(SLEEPS)
+    job.start("algo-2")
+    while psutil.Process(launcher(job["algo-2"])).num_threads() < 2:
+        time.sleep(0.01)
+    os.kill(launcher(job["algo-2"]), signal.SIGTERM)
+    job.start("algo-1")
+    ended = job.finish(SOON)
+
+    assert {"the job was stopped by SIGTERM before its program ran"} == {host.cause for host in ended.values()}
+    assert [143, 143] == [host.returncode for host in ended.values()]
 
 
 SERVING = """
@@ -539,6 +606,48 @@ def test_a_stranger_is_refused(cluster: MakeCluster) -> None:
     assert "does not have the key of this job" in ended["algo-2"].cause
     assert "waited for algo-2" in ended["algo-1"].cause
     assert ["", ""] == [host.stdout for host in ended.values()]
+
+
+def test_a_stranger_who_sends_nonsense(cluster: MakeCluster) -> None:
+    """What somebody without the key sends to the leader does not disturb the job."""
+    job = cluster(2)
+    program = "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists('/opt/ml/go'): time.sleep(0.01)"
+    began(job, program)
+    attempt = (
+        "import os, socket\n"
+        "for sent in (b'[' * 1020 + b'\\n', b'{' * 2000, os.urandom(500) + b'\\n', b'{\"host\": 1}\\n', b'\\n\\n'):\n"
+        "    with socket.create_connection(('algo-1', 7776)) as leader:\n"
+        "        leader.sendall(sent)\n"
+        "        leader.shutdown(socket.SHUT_WR)\n"
+        "        try:\n"
+        "            while leader.recv(4096): pass\n"
+        "        except ConnectionResetError:\n"
+        "            pass\n"
+    )
+    assert 0 == job["algo-2"].host.popen([sys.executable, "-c", attempt]).wait()
+    for each in job.jobs.values():
+        (each.base / "go").touch()
+
+    assert all(host.succeeded for host in job.finish().values())
+
+
+def test_a_module_that_cannot_be_imported_on_one_host(cluster: MakeCluster) -> None:
+    """Nobody waits for a host that has no Trainer to begin with: all fail with its reason."""
+    for broken in ("algo-1", "algo-2"):
+        job = cluster(2)
+        job.program(SLEEPS)
+        for name, each in job.jobs.items():
+            each.write(
+                "own.py", "import no_such_module" if name == broken else "from sagemaker_framework import Trainer"
+            )
+        job.env.update(PYTHONPATH="/opt/ml/code", SAGEMAKER_TRAINING_MODULE="own:Trainer")
+        ended = job.run(SOON)
+
+        (cause,) = {host.cause for host in ended.values()}
+        assert cause.startswith(
+            f"{broken}, rank {int(broken[-1]) - 1}: SAGEMAKER_TRAINING_MODULE=own:Trainer: importing own"
+        )
+        assert_all_say(ended, cause)
 
 
 def test_hosts_that_are_to_be_independent(cluster: MakeCluster) -> None:

@@ -351,6 +351,40 @@ def test_a_request_to_stop(cluster: MakeCluster, mpirun: Mpirun, asked: str) -> 
 
 
 @pytest.mark.fault
+def test_a_rank_that_saves_while_others_fail(cluster: MakeCluster, mpirun: Mpirun) -> None:
+    """Ranks that fail when they are asked to stop, the leader's too, take no time from one elsewhere that saves."""
+    job = cluster(2)
+    mpi(job, mpirun, SAVES.format(code=1).replace("rank == 1", "rank == 3"))
+    begin(job)
+    os.kill(running(job, "algo-1", "sagemaker_framework.cli")[0], signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert "[3,algo-2] saved\n" in ended["algo-2"].stdout
+    for host in ended.values():
+        assert "the job was stopped by SIGTERM: train.py exited with code 1" in host.cause
+        assert (1, False, []) == (host.returncode, host.has_success_marker, host.left)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("first", ["algo-1", "algo-2"])
+def test_a_request_to_stop_on_all_hosts(cluster: MakeCluster, mpirun: Mpirun, first: str) -> None:
+    """Where the service asks every host, as it does, each rank is asked once all the same."""
+    job = cluster(2)
+    mpi(job, mpirun, SAVES.format(code=0))
+    begin(job)
+    (second,) = set(job.names) - {first}
+    os.kill(running(job, first, "sagemaker_framework.cli")[0], signal.SIGTERM)
+    job.expect("algo-1", "asked")
+    job.expect("algo-2", "asked")
+    os.kill(running(job, second, "sagemaker_framework.cli")[0], signal.SIGTERM)
+    ended = job.finish(SOON)
+    said = "".join(host.stdout for host in ended.values())
+
+    assert [(0, None, [])] * 2 == [(host.returncode, host.failure, host.left) for host in ended.values()], said
+    assert (4, 1) == (said.count("asked"), said.count("saved"))
+
+
+@pytest.mark.fault
 def test_ranks_that_do_not_stop(cluster: MakeCluster, mpirun: Mpirun) -> None:
     """Ranks that hang are killed when the grace period is over, on all hosts; the job was stopped."""
     job = cluster(2)
@@ -418,7 +452,7 @@ def test_a_killed_leader(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job["algo-1"].host.kill()
     ended = job.finish(SOON)["algo-2"]
 
-    assert re.match("algo-2, rank 1: the leader algo-1 (went away|has not answered)", ended.cause), ended.stderr
+    assert re.match("algo-1, rank 0: the leader (went away|has not answered)", ended.cause), ended.stderr
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -432,8 +466,8 @@ def test_a_cut_link(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job["algo-2"].host.cut()
     ended = job.finish(30)
 
-    for host, lost in (("algo-1", "this host"), ("algo-2", "the leader algo-1")):
-        assert ended[host].cause.startswith(f"algo-2, rank 1: {lost} has not answered"), host
+    for host, lost in (("algo-1", "algo-2, rank 1: this host"), ("algo-2", "algo-1, rank 0: the leader")):
+        assert ended[host].cause.startswith(f"{lost} has not answered"), host
         assert (1, False, []) == (ended[host].returncode, ended[host].has_success_marker, ended[host].left)
         assert ended[host].at - now < 10 + SOON
 
@@ -448,6 +482,32 @@ def test_a_missing_sshd(cluster: MakeCluster, mpirun: Mpirun) -> None:
     cause = "this image has no sshd, which MPI on several hosts needs: install openssh-server in the Dockerfile"
 
     assert_all_failed(job.run(SOON), f"algo-2, rank 1: {cause}", 1)
+
+
+@pytest.mark.fault
+def test_an_account_that_can_run_nothing(cluster: MakeCluster, mpirun: Mpirun) -> None:
+    """An account whose shell refuses everybody is named, instead of what mpirun makes of it."""
+    job = cluster(2)
+    mpi(job, mpirun, "print('not reached')")
+    assert 0 == job["algo-2"].host.popen(["usermod", "--shell", "/usr/sbin/nologin", "root"]).wait()
+    ended = job.run(SOON)
+
+    (cause,) = {host.cause for host in ended.values()}
+    assert cause.startswith("algo-2, rank 1: the account of root has /usr/sbin/nologin for a shell")
+    assert_all_failed(ended, cause, 1)
+
+
+@pytest.mark.fault
+def test_daemons_that_do_not_start(cluster: MakeCluster, mpirun: Mpirun) -> None:
+    """The wait for mpirun to start ranks ends, too."""
+    job = cluster(2)
+    mpi(job, mpirun, "print('not reached')")
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"] = "8"
+    job["algo-2"].host.path("/root/.bashrc").write_text("sleep 600\n")
+    job.start()
+    ended = job.finish(SOON + 10)
+
+    assert_all_failed(ended, "algo-1, rank 0: mpirun has started no rank on this host within 8 s: see what it says", 1)
 
 
 @pytest.mark.fault

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from jobs import Job
 
 from sagemaker_framework import configuration, strategies
-from sagemaker_framework.entry_point import PythonEntryPoint
+from sagemaker_framework.entry_point import PythonEntryPoint, ShellEntryPoint
 from sagemaker_framework.errors import ConfigurationError
 from sagemaker_framework.strategies.mpi import MPIStrategy
 
@@ -49,6 +51,31 @@ def says(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mpirun.write_text(f"#!/bin/sh\necho '{version}'\n")
     mpirun.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize("name", ["-np", "--np", "-n"])
+def test_the_jobs_own_number_of_processes(job: Job, version: int, name: str) -> None:
+    """It replaces ours, as any other option does."""
+    words = command(strategy(job, sagemaker_mpi_custom_mpi_options=f"{name} 3"), job)
+
+    assert ["3"] == [words[at + 1] for at, word in enumerate(words) if word.lstrip("-") in ("n", "np")]
+
+
+def test_the_options_of_python_stay_before_mpi4py(job: Job, version: int) -> None:
+    """What an image's own EntryPoint gives to Python is for Python, and not for mpi4py."""
+
+    class Profiled(PythonEntryPoint):
+        def command(self, args: Sequence[str]) -> list[str]:
+            python, *rest = super().command(args)
+            return [python, "-X", "importtime", *rest]
+
+    job.write("train.py", "")
+    program = Profiled("train.py", str(job.code_dir))
+    command = [sys.executable, "-X", "importtime", "train.py", "--lr", "1"]
+
+    assert command == program.command(["--lr", "1"])
+    assert 3 == program.program_at(command)
+    assert 0 == ShellEntryPoint("train.sh", str(job.code_dir)).program_at(["/bin/sh", "./train.sh"])
 
 
 def test_a_host_runs_a_process_for_each_gpu(job: Job) -> None:

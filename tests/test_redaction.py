@@ -75,6 +75,13 @@ def test_the_password_of_a_variables_url_is_masked_by_itself_too() -> None:
     assert "wrong password ******" == redact("wrong password hunter2")
 
 
+def test_a_url_without_a_host_is_no_secret() -> None:
+    """Neither `file:///` nor an at-sign beside it says anything of a password."""
+    text = "pkg @ file:///wheels/pkg.whl"
+
+    assert text == Redactor()(text)
+
+
 def test_commands_show_no_secret_arguments() -> None:
     """The value after an option with a secret's name is masked, and so is `--option=value`."""
     redact = Redactor()

@@ -140,6 +140,50 @@ def test_a_rank_that_fails(cluster: MakeCluster, fault: str, how: str, exit_code
     assert max(host.at for host in ended.values()) - now < 5
 
 
+@pytest.mark.parametrize("options", ["--help", "--monitor_interval 1 other.py"])
+def test_options_by_which_no_rank_runs(cluster: MakeCluster, options: str) -> None:
+    """Where torchrun ends well, but has run no rank, the job has not succeeded."""
+    job = cluster(1)
+    torchrun(job, "print('ran')", options=options)
+    job.write("other.py", "")
+    ended = job.run()["algo-1"]
+
+    assert "torchrun exited with code 0, but has run 0 of 2 ranks on this host" in ended.cause
+    assert (1, False) == (ended.returncode, ended.has_success_marker)
+
+
+def test_variables_of_torchrun_that_say_who_meets_where(cluster: MakeCluster) -> None:
+    """They are left out, as they would have the hosts of the job not find each other."""
+    job = cluster(2)
+    torchrun(job, "import os; print(os.environ['WORLD_SIZE'])", processes=1)
+    job.env.update(PET_NNODES="1", PET_NODE_RANK="0", PET_RDZV_ENDPOINT="x:1", PET_STANDALONE="1")
+    ended = job.run()
+
+    assert ["[0,algo-1] 2\n", "[1,algo-2] 2\n"] == [host.stdout for host in ended.values()], ended["algo-1"].stderr
+
+
+@pytest.mark.fault
+def test_a_rank_that_is_slow_to_fail(cluster: MakeCluster) -> None:
+    """What other ranks say when they have lost it is not the cause, although they are gone before it is."""
+    job = cluster(2)
+    torchrun(
+        job,
+        "import atexit, time\n"
+        "import torch\n"
+        "import torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "dist.barrier()\n"
+        "if dist.get_rank() == 3:\n"
+        "    atexit.register(time.sleep, 1)\n"
+        "    atexit.register(dist.destroy_process_group)\n"
+        "    raise ValueError('no such optimizer')\n"
+        "while True: dist.all_reduce(torch.ones(1))\n",
+    )
+    ended = job.run()
+
+    assert_all_failed(ended, "algo-2, rank 3: train.py exited with code 1: ValueError: no such optimizer", 1)
+
+
 def test_the_recorded_exception_of_a_rank(cluster: MakeCluster) -> None:
     """Under torch's @record, the exception is known even where the program has no stderr."""
     job = cluster(1)
@@ -308,7 +352,7 @@ def test_a_leader_that_is_killed(cluster: MakeCluster) -> None:
     job["algo-1"].host.kill()
     ended = job.finish(SOON)["algo-2"]
 
-    assert re.match("algo-2, rank 1: the leader algo-1 (went away|has not answered)", ended.cause)
+    assert re.match("algo-1, rank 0: the leader (went away|has not answered)", ended.cause)
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -323,8 +367,8 @@ def test_a_link_that_is_cut(cluster: MakeCluster) -> None:
     job["algo-2"].host.cut()
     ended = job.finish(10 + SOON)
 
-    for host, lost in (("algo-1", "this host"), ("algo-2", "the leader algo-1")):
-        assert ended[host].cause.startswith(f"algo-2, rank 1: {lost} has not answered")
+    for host, lost in (("algo-1", "algo-2, rank 1: this host"), ("algo-2", "algo-1, rank 0: the leader")):
+        assert ended[host].cause.startswith(f"{lost} has not answered")
         assert (1, False, []) == (ended[host].returncode, ended[host].has_success_marker, ended[host].left)
 
 

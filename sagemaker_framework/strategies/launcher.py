@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
-from sagemaker_framework.errors import JobStopped
+from sagemaker_framework import log
+from sagemaker_framework.errors import FrameworkError, JobStopped, ProgramError
+from sagemaker_framework.process import signal_name
+from sagemaker_framework.session import patience
 from sagemaker_framework.strategies.base import DistributionStrategy
 from sagemaker_framework.strategies.network import efa_variables, interface_variables
 
@@ -15,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.errors import FrameworkError
     from sagemaker_framework.process import Ended, Process
     from sagemaker_framework.ranks import RankEnded, Ranks
     from sagemaker_framework.strategies.base import Launch
@@ -55,6 +58,7 @@ class LauncherStrategy(DistributionStrategy):
         self._launch: Launch | None = None
         self._process: Process | None = None
         self._doubt: Timer | None = None
+        self._limit = 0.0
         self._is_stopping = False
         self._has_failed = False
 
@@ -93,6 +97,24 @@ class LauncherStrategy(DistributionStrategy):
         env.update({**interface_variables(self._values, env), **efa_variables(env)})
         argv, cwd, signals_group = self._rank
         self._ranks.serve(self._name, argv, env, cwd, signals_group, self._on_failure)
+        self._limit = patience()
+        if self.awaits_ranks():
+            self._ranks.await_first(self._on_silence)
+
+    def awaits_ranks(self) -> bool:
+        """Whether the launcher starts ranks on this host in any case."""
+        return False
+
+    def _on_silence(self, seconds: float) -> None:
+        """The launcher has not started a rank for so many seconds."""
+        assert self._launch is not None
+        limit = self._limit
+        if seconds < limit:
+            log.info(f"waiting for {self.launcher} to start ranks on this host")
+        elif self._launch.stopped_by is None:
+            self._launch.fail(
+                FrameworkError(f"{self.launcher} has started no rank on this host within {limit:g} s: see what it says")
+            )
 
     # -- when ranks fail, or are to stop -----------------------------------------------------
 
@@ -162,6 +184,9 @@ class LauncherStrategy(DistributionStrategy):
     def finished(self) -> Mapping[str, Any]:
         stopped_by = self._launch.stopped_by if self._launch is not None else None
         self._settle(stopped_by)
+        if stopped_by is not None and not self.last():
+            words = f"the job was stopped by {signal_name(stopped_by)} before its program ran on this host"
+            raise ProgramError(words, 128 + stopped_by)
         failed = [rank for rank in self.last() if rank.returncode]
         if failed:
             raise self._error(failed[0], stopped_by)
@@ -184,3 +209,12 @@ class LauncherStrategy(DistributionStrategy):
             self._doubt.cancel()
         if self._ranks is not None:
             self._ranks.close()
+
+
+def private_place() -> str | None:
+    """The folder to make private folders in; None for the system's choice (`TMPDIR`).
+
+    Their paths are the same on all hosts, stand in ssh's configuration, and lead to sockets, which take no long ones.
+    Each host has /tmp to itself.
+    """
+    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None

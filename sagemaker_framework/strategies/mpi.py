@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
-from sagemaker_framework.strategies.launcher import LauncherStrategy
+from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ OPTIONS = "sagemaker_mpi_custom_mpi_options"
 #: MPI_ERR_INTERN, MPI_ERR_PROC_FAILED, MPI_ERR_PROC_FAILED_PENDING, MPI_ERR_REVOKED (mpi.h), and, of 256,
 #: PMIX_ERR_LOST_CONNECTION_TO_SERVER and PMIX_ERR_LOST_CONNECTION (pmix_common.h).
 _ERROR_CLASSES = (14, 16, 17, 75, 76, 77, 256 - 101, 256 - 61)
+
+
+#: The names of mpirun's option for how many processes there are.
+_COUNTS = ("-np", "-n", "-c")
 
 
 class MPIStrategy(LauncherStrategy):
@@ -57,10 +61,11 @@ class MPIStrategy(LauncherStrategy):
 
         mpi4py ends all ranks, and not only its own, where an exception is not caught.
         """
-        interpreter, *program = entry_point.command(args)
-        if interpreter == entry_point.interpreter and _has_mpi4py(interpreter):
-            return [interpreter, "-m", "mpi4py", *program]
-        return [interpreter, *program]
+        command = entry_point.command(args)
+        at = entry_point.program_at(command)
+        if at and _has_mpi4py(command[0]):
+            command[at:at] = ["-m", "mpi4py"]
+        return command
 
     def processes(self) -> int:
         """How many processes this host runs.  Called when the hosts agree."""
@@ -133,8 +138,9 @@ class MPIStrategy(LauncherStrategy):
         given = self.options() if version < 5 else _double_dashed(self.options())
         own = _defaults(version, self._interface() if agent else None, agent)
         kept = [word for option in own if not _is_given(option, given) for word in option]
-        count = ["-np", str(self.agreed["processes"])]
-        return [mpirun, "--hostfile", hostfile, *count, *kept, *given]
+        if not any(_is_given([name], given) for name in _COUNTS):
+            kept = ["-np", str(self.agreed["processes"]), *kept]
+        return [mpirun, "--hostfile", hostfile, *kept, *given]
 
     def _interface(self) -> str | None:
         name: str = self._values["network_interface_name"]
@@ -145,7 +151,7 @@ class MPIStrategy(LauncherStrategy):
 
         try:
             if path is None:
-                path = tempfile.mkdtemp(prefix="sm-mpi-")
+                path = tempfile.mkdtemp(prefix="sm-mpi-", dir=private_place())
             else:
                 os.mkdir(path, mode=0o700)
         except OSError as error:
@@ -158,6 +164,10 @@ class MPIStrategy(LauncherStrategy):
     def is_doubtful(self, rank: RankEnded) -> bool:
         # The library leaves it to mpirun to say why.
         return rank.returncode in _ERROR_CLASSES and b"Traceback" not in rank.tail
+
+    def awaits_ranks(self) -> bool:
+        # Options of the job may have it start none on the leader.
+        return self.is_leader and not self.options()
 
     # -- how it went -------------------------------------------------------------------------
 
@@ -266,6 +276,7 @@ def _defaults(version: int, interface: str | None, agent: list[str] | None) -> l
         options += [
             ["--mca", "btl", "^openib"],
             ["--mca", "btl_vader_single_copy_mechanism", "none"],  # Containers may not read each other's memory.
+            ["--mca", "orte_keep_fqdn_hostnames", "1"],  # It would look for a host `a.b` under the name `a`.
         ]
     if interface:
         options += [

@@ -170,12 +170,18 @@ def _user() -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        account = pwd.getpwuid(os.geteuid())
     except KeyError as error:
         raise ConfigurationError(
             f"user {os.geteuid()} has no account in this image, which ssh, and MPI on several hosts, need: "
             "add one with useradd in the Dockerfile"
         ) from error
+    if os.path.basename(account.pw_shell) in ("nologin", "false"):
+        raise ConfigurationError(
+            f"the account of {account.pw_name} has {account.pw_shell} for a shell, by which ssh, and so MPI on several "
+            "hosts, can run nothing: give it one with usermod --shell in the Dockerfile"
+        )
+    return account.pw_name
 
 
 def _is_locked() -> bool:

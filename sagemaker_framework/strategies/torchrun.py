@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from sagemaker_framework.errors import ConfigurationError
-from sagemaker_framework.strategies.launcher import LauncherStrategy
+from sagemaker_framework import log
+from sagemaker_framework.errors import ConfigurationError, FrameworkError
+from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ _OURS = (
     "nnodes node_rank master_addr master_port local_addr rdzv_endpoint standalone module no_python run_path "
     "use_env virtual_local_rank"
 ).split()
+
+
+#: What ends the last line that a rank writes when it has lost another (gloo's and NCCL's messages).
+_PEER_LOST = (
+    b"Connection closed by peer",
+    b"Connection reset by peer",
+    b"Broken pipe",
+    b"remote process exited or there was a network error",
+)
 
 
 class Options:
@@ -147,7 +157,7 @@ class TorchrunStrategy(LauncherStrategy):
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         import tempfile
 
-        self._folder = tempfile.mkdtemp(prefix="sm-ranks-")
+        self._folder = tempfile.mkdtemp(prefix="sm-ranks-", dir=private_place())
         ranks = self.ranks(self._folder, entry_point, args)
         return [*_torchrun(), *self._arguments(), "--no-python", *ranks.command]
 
@@ -182,12 +192,33 @@ class TorchrunStrategy(LauncherStrategy):
 
     def start_servers(self, launch: Launch) -> None:
         env = launch.program_env
+        for name in _OURS:
+            if env.pop(f"PET_{name.upper()}", None) is not None:
+                log.warning(f"left out PET_{name.upper()}: the hosts of the job agree on who meets where")
         if self.may_start_again():
             # Each attempt gets a store of its own: from one that is shared, Gloo takes the addresses of the last.
             env.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
         # torchrun would leave each of several processes one thread, however many CPUs there are.
         env.setdefault("OMP_NUM_THREADS", str(max(1, self._values["num_cpus"] // self.processes())))
         super().start_servers(launch)
+
+    def awaits_ranks(self) -> bool:
+        return True
+
+    def finished(self) -> Mapping[str, Any]:
+        super().finished()
+        if len(self.last()) < self.processes():
+            # Such as with --help among its options, or the name of another program.
+            raise FrameworkError(
+                f"torchrun exited with code 0, but has run {len(self.last())} of {self.processes()} ranks on this "
+                f"host: look at the options of {OPTIONS}"
+            )
+        return {}
+
+    def is_doubtful(self, rank: RankEnded) -> bool:
+        # Gloo and NCCL say so where the process at the other end is gone: it may be slower to exit.
+        last = rank.tail.rstrip().rpartition(b"\n")[2]
+        return rank.returncode == 1 and any(words in last for words in _PEER_LOST)
 
     def last(self) -> list[RankEnded]:
         return super().last()[-self.processes() :]
