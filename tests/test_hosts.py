@@ -138,6 +138,14 @@ def test_names(make_hosts: MakeHosts) -> None:
     assert "ip-10-77-0-4\n" == output(hosts[2], "hostname")
 
 
+def test_the_network_from_outside(make_hosts: MakeHosts) -> None:
+    """A program that is not the host's can enter its network, and has its address there."""
+    host = make_hosts(1)[0]
+    entered = ["nsenter", f"--net={host.network}", "ip", "-brief", "-4", "address", "show", "eth0"]
+
+    assert f"{host.address}/16" in subprocess.run(entered, capture_output=True, text=True, check=True).stdout
+
+
 def test_an_unknown_name_is_unknown_at_once(make_hosts: MakeHosts) -> None:
     """Nobody waits for a DNS server that is not there."""
     begun = time.monotonic()

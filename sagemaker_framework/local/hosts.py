@@ -117,6 +117,14 @@ class Host:
         """
         return Path(f"/proc/{self._here}/fd/{self._root}", path.lstrip("/"))
 
+    @property
+    def network(self) -> Path:
+        """Where the host's network can be entered from outside, as `podman run --network=ns:PATH` does.
+
+        What has entered has to end before the host is killed or the set is closed, which wait for it.
+        """
+        return Path(f"/proc/{self._pid}/ns/net")
+
     def processes(self) -> list[Running]:
         """What runs on the host, apart from its first process; not what has ended and was not waited for."""
         return list(_running([self])) if self._alive else []
