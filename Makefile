@@ -19,6 +19,9 @@ PACKAGE := setup.cfg pyproject.toml $(shell find sagemaker_framework -name '*.py
 CLUSTER := .venvs/cluster
 CLUSTER_TOOLS := /usr/bin/mpirun /usr/sbin/sshd /usr/bin/ssh /usr/bin/nsenter /usr/sbin/ip
 
+# What makes base images, builds images and runs containers, without a daemon or a registry.
+IMAGE_TOOLS := /usr/bin/buildah /usr/bin/podman /usr/sbin/runc /usr/bin/mmdebstrap /usr/bin/nsenter /usr/sbin/ip
+
 # Frameworks get an environment each: they do not agree on numpy.
 MXNET := .venvs/mxnet
 TENSORFLOW := .venvs/tensorflow
@@ -30,6 +33,9 @@ help:
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
 	@echo 'make test-frameworks  run those of the examples that train with MXNet and TensorFlow, as root'
+	@echo 'make test-images    build the images of the examples and run jobs in containers, as root'
+	@echo 'make image-tools    install what that needs, with apt-get'
+	@echo 'make image-mxnet, make image-tensorflow  build one of them with $$DOCKER (docker)'
 	@echo 'make lint           check style, format and types'
 	@echo 'make demo           train a real model through the real train command'
 	@echo 'make benchmark      measure, and check the limits that the project promises'
@@ -62,6 +68,25 @@ test-tensorflow: $(TENSORFLOW)/ready-$(subst /,_,$(PYTHON))
 cluster-tools:
 	@ls $(CLUSTER_TOOLS) > /dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install \
 		-qq -y --no-install-recommends openmpi-bin openssh-server openssh-client iproute2 util-linux; }
+
+# Built, from Debian's packages and PyPI's, and run where nothing of the machine's own containers is touched.
+.PHONY: test-images
+test-images: $(READY)
+	$(BIN)/python -m pytest -m images tests/test_images.py $(ARGS)
+
+.PHONY: image-tools
+image-tools:
+	@ls $(IMAGE_TOOLS) > /dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install \
+		-qq -y --no-install-recommends buildah podman runc mmdebstrap debian-archive-keyring iproute2 util-linux; }
+
+# With sagemaker-framework as it is here; $(ARGS) are more arguments of `docker build`.
+DOCKER ?= docker
+.PHONY: image-mxnet image-tensorflow
+image-mxnet image-tensorflow: image-%: $(BENCH)/ready
+	rm -rf examples/$*/wheels
+	mkdir examples/$*/wheels
+	cp dist/*.whl examples/$*/wheels
+	$(DOCKER) build --tag $*-training $(ARGS) examples/$*
 
 .PHONY: lint
 lint: $(READY)
@@ -98,7 +123,7 @@ benchmark-mpi: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs build dist *.egg-info examples/*/wheels .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Each is touched last: what broke off half-way is made again.

@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3_server import use_endpoint
 
-pytest_plugins = ["jobs", "cluster"]
+pytest_plugins = ["jobs", "cluster", "images"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
