@@ -331,10 +331,12 @@ def _job(launcher: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, A
         or environ.get("SAGEMAKER_REGION")
     )
     s3_output = launcher.get("sagemaker_s3_output")
+    tuned = launcher.get("_tuning_objective_metric")
     return {
         "job_name": None if name is None else str(name),
         "region": None if region is None else str(region),
         "s3_output": None if s3_output is None else str(s3_output),
+        "tuning_objective_metric": None if tuned is None else str(tuned),
     }
 
 

@@ -57,6 +57,8 @@ class TrainingEnv(Mapping[str, Any]):
         job_name: the job's name, or None.
         region: the AWS region, or None.
         s3_output: the value of `sagemaker_s3_output`, or None.
+        tuning_objective_metric: what the hyperparameter tuning job that this job is part of optimizes; None where
+            it is part of none.
         num_cpus: CPUs that this container may use at once.
         num_gpus: NVIDIA GPUs of this container.
         num_neurons: AWS Neuron cores of this container.
@@ -104,6 +106,7 @@ class TrainingEnv(Mapping[str, Any]):
     job_name: str | None
     region: str | None
     s3_output: str | None
+    tuning_objective_metric: str | None
     num_cpus: int
     num_gpus: int
     num_neurons: int

@@ -386,6 +386,23 @@ def test_the_job_name(job: Job, hyperparameters: dict[str, str], environ: dict[s
 
 
 @pytest.mark.parametrize(
+    ("hyperparameters", "metric"),
+    [
+        ({"_tuning_objective_metric": "validation:accuracy"}, "validation:accuracy"),
+        ({"_tuning_objective_metric": '"loss"'}, "loss"),
+        ({"_tuning_objective_metric": "1"}, "1"),
+        ({}, None),
+    ],
+)
+def test_the_metric_of_a_tuning_job(job: Job, hyperparameters: dict[str, str], metric: str | None) -> None:
+    """A job of a hyperparameter tuning job says what is optimized, and the program does not get that."""
+    env = read(job, hyperparameters)
+
+    assert metric == env.tuning_objective_metric
+    assert {} == env.hyperparameters
+
+
+@pytest.mark.parametrize(
     ("hyperparameters", "environ", "region"),
     [
         ({"sagemaker_region": '"eu-west-1"'}, {"AWS_REGION": "us-east-1"}, "eu-west-1"),
