@@ -1,0 +1,1 @@
+"""The training container for TensorFlow."""
