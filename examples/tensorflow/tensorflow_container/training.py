@@ -171,15 +171,11 @@ def not_servable(folder: str) -> str | None:
     Args:
         folder: what becomes model.tar.gz.
     """
-    versions = [path for path, _, files in os.walk(folder) if "saved_model.pb" in files]
-    if any(os.path.basename(path).isdecimal() for path in versions):
+    saved = {path: files for path, _, files in os.walk(folder) if files}
+    if not saved:
+        return f"nothing was saved in {folder}, so that the job has no model: programs find that folder in SM_MODEL_DIR"
+    models = [path for path, files in saved.items() if "saved_model.pb" in files]
+    if any(os.path.basename(path).isdecimal() for path in models):
         return None
-    if versions:
-        found = f"a SavedModel in {versions[0]}, whose name is not a number"
-    elif any(files for _, _, files in os.walk(folder)):
-        found = "files, but no SavedModel"
-    else:
-        return (
-            f"nothing was saved in {folder}, so that the job has no model: a program finds that folder in SM_MODEL_DIR"
-        )
-    return f"there is {found}: TensorFlow Serving can load {folder}/<name>/<version>/saved_model.pb only"
+    found = f"{models[0]} is not named by a number" if models else f"there is no SavedModel in {folder}"
+    return f"{found}: TensorFlow Serving loads {folder}/<name>/<version>/saved_model.pb only"
