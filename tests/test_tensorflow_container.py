@@ -77,6 +77,18 @@ def test_servers_are_numbered_over_all_hosts(job: Job) -> None:
     assert [{"type": "ps", "index": index} for index in (0, 1, 2)] == found
 
 
+def test_a_group_that_takes_no_part(job: Job) -> None:
+    """Only the hosts of the groups that the job is distributed over have tasks; the first of them is the chief."""
+    env = dict(values(job, "algo-3", 3, sagemaker_parameter_server_enabled=True))
+    env.update(distribution_hosts=["algo-2", "algo-3"], master_hostname="algo-2")
+    made = training.TensorFlowServers(env)
+    made.agreed = {"ports": {name: made.ports() for name in made.hosts()}}
+    found = config(made.env_vars())
+
+    cluster = {"chief": ["algo-2:2222"], "worker": ["algo-3:2222"], "ps": ["algo-2:2223", "algo-3:2223"]}
+    assert (cluster, {"type": "worker", "index": 0}) == (found["cluster"], found["task"])
+
+
 def test_the_older_name_of_the_chief(job: Job) -> None:
     """The task that scripts of TensorFlow 1 look for is called master where the job says so."""
     found = config(servers(job, "algo-1", sagemaker_tensorflow_chief_name="master").env_vars())

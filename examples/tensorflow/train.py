@@ -61,24 +61,34 @@ def descend(network: Network, gradients, learning_rate: float) -> None:
 
 
 def train_mirrored(args: argparse.Namespace, data: Data, strategy: tf.distribute.Strategy) -> Network:
-    """Each process takes its share of every batch, and all add up their gradients.  Alone, it has the whole batch."""
+    """Each replica takes its share of every batch, and all add up their gradients.  Alone, it has the whole batch."""
     with strategy.scope():
         network = Network(args.seed)
-    tasks = strategy.num_replicas_in_sync
-    mine = max(strategy.cluster_resolver.task_id or 0, 0) if strategy.cluster_resolver else 0
+
+    def shares(host: tf.distribute.InputContext) -> tf.data.Dataset:
+        of_host = host.num_replicas_in_sync // host.num_input_pipelines  # as many as it has GPUs, or 1
+        first = host.input_pipeline_id * of_host
+
+        def rows():
+            for epoch in range(args.epochs):
+                for batch in data.batches(epoch):
+                    for replica in range(first, first + of_host):
+                        share = batch[replica :: host.num_replicas_in_sync]
+                        yield data.pixels[share], data.digits[share]
+
+        signature = tf.TensorSpec([None, 64], tf.float32), tf.TensorSpec([None], tf.int32)
+        return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
     def step(pixels, digits):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(network.losses(pixels, digits)) / args.batch_size
         gradients = tape.gradient(loss, network.trainable_variables)
-        together = tf.distribute.get_replica_context()
-        descend(network, together.all_reduce(tf.distribute.ReduceOp.SUM, gradients), args.learning_rate)
+        replicas = tf.distribute.get_replica_context()
+        descend(network, replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients), args.learning_rate)
 
     run = tf.function(lambda pixels, digits: strategy.run(step, args=(pixels, digits)))
-    for epoch in range(args.epochs):
-        for batch in data.batches(epoch):
-            share = batch[mine::tasks]
-            run(tf.constant(data.pixels[share]), tf.constant(data.digits[share]))
+    for pixels, digits in strategy.distribute_datasets_from_function(shares):
+        run(pixels, digits)
     return network
 
 
@@ -135,8 +145,7 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(0)
     elif len(tasks.get("worker", [])) > 1:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        network = train_mirrored(args, data, strategy)
+        network = train_mirrored(args, data, tf.distribute.MultiWorkerMirroredStrategy())
         if config["task"]["index"] == 0:
             finish(args, data, network, len(tasks["worker"]))
     else:
