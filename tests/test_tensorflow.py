@@ -254,7 +254,7 @@ while not stopping:
     if os.path.exists("/opt/ml/code/exit"):
         sys.exit(3)
 
-time.sleep(1)
+time.sleep(1)  # Long enough for servers that were asked to stop at the same time to be gone.
 here = tf.train.CheckpointOptions(experimental_io_device="/job:chief")
 path = tf.train.Checkpoint(first=first, second=second).write("/opt/ml/checkpoints/last", options=here)
 saved = tf.train.load_checkpoint(path)
