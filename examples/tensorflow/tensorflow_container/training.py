@@ -68,7 +68,7 @@ class TensorFlowServers(ParameterServerStrategy):
         task = {"type": role, "index": tasks[role].index(self.env.current_host)}
         config = {"cluster": cluster, "task": task, "environment": "cloud"}
         # Wait for tasks that are not up yet, as TensorFlow's guide to parameter servers has it.
-        patience = {name: value for name, value in {"GRPC_FAIL_FAST": "use_caller"}.items() if name not in os.environ}
+        patience = {} if "GRPC_FAIL_FAST" in os.environ else {"GRPC_FAIL_FAST": "use_caller"}
         return {**patience, "TF_CONFIG": json.dumps(config)}
 
     def decides(self) -> bool:
