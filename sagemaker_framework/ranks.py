@@ -60,6 +60,11 @@ class RankEnded:
         self.tail = tail
         self.out_of_memory = out_of_memory
 
+    @property
+    def has_raised(self) -> bool:
+        """Whether its stderr ends with an exception."""
+        return b"Traceback (most recent call last)" in self.tail
+
     def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
         """The failure that this is, with the cause that the rank itself gave.
 

@@ -173,7 +173,9 @@ class LauncherStrategy(DistributionStrategy):
         failed = [rank for rank in self.last() if rank.returncode]
         if ended.stopped_by is None:
             # The others have failed, or were stopped, because of one of these, or of the launcher.
-            failed = [rank for rank in failed if not (rank.was_asked or self.is_doubtful(rank))]
+            failed = [rank for rank in failed if not self.is_doubtful(rank)]
+            # One that was slow to end, after an exception, may have been asked to on account of others that it failed.
+            failed = [rank for rank in failed if not rank.was_asked] or [rank for rank in failed if rank.has_raised]
         if failed:
             return self._error(min(failed, key=lambda rank: rank.at), ended.stopped_by)
         ended.name = f"{self.launcher} of {ended.name}"

@@ -163,7 +163,7 @@ class MPIStrategy(LauncherStrategy):
 
     def is_doubtful(self, rank: RankEnded) -> bool:
         # The library leaves it to mpirun to say why.
-        return rank.returncode in _ERROR_CLASSES and b"Traceback" not in rank.tail
+        return rank.returncode in _ERROR_CLASSES and not rank.has_raised
 
     def awaits_ranks(self) -> bool:
         # Options of the job may have it start none on the leader.

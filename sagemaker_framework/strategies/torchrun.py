@@ -218,7 +218,7 @@ class TorchrunStrategy(LauncherStrategy):
     def is_doubtful(self, rank: RankEnded) -> bool:
         # Gloo and NCCL say so where the process at the other end is gone: it may be slower to exit.
         last = rank.tail.rstrip().rpartition(b"\n")[2]
-        return rank.returncode == 1 and any(words in last for words in _PEER_LOST)
+        return any(words in last for words in _PEER_LOST)
 
     def last(self) -> list[RankEnded]:
         return super().last()[-self.processes() :]
