@@ -28,7 +28,18 @@ def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
     if traceback:
         return _exception_line(traceback), "\n".join(traceback)
     lines = lines[-_MOST_LINES:]
-    return _framed(lines) or (lines[-1].strip() if lines else ""), "\n".join(lines)
+    telling = [line.strip() for line in lines if line.strip() and not _is_information(line)]
+    return _framed(lines) or (telling[-1] if telling else ""), "\n".join(lines)
+
+
+def _is_information(line: str) -> bool:
+    """Whether a line is one in which C++ code that logs as TensorFlow's does says what goes well (absl, glog)."""
+    import re
+
+    informs = (
+        r"I\d{4} \d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: I |WARNING: All log messages before absl::InitializeLog"
+    )
+    return re.match(informs, line) is not None
 
 
 def _framed(lines: list[str]) -> str:

@@ -159,6 +159,13 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "t.py", line 1, in <modu
     [
         pytest.param("", "", id="nothing"),
         pytest.param("one\ntwo\n\n", "two", id="last line"),
+        pytest.param(
+            "no data\nWARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+            "I0000 00:00:1795573021.124356   23170 port.cc:153] oneDNN custom operations are on.\n"
+            "2026-01-01 10:00:00.123456: I tensorflow/core/util/port.cc:113] oneDNN custom operations are on.\n",
+            "no data",
+            id="what TensorFlow says of itself",
+        ),
         pytest.param(TRACEBACK + "ValueError: x\n", "ValueError: x", id="traceback"),
         pytest.param(TRACEBACK + "KeyboardInterrupt\n", "KeyboardInterrupt", id="exception without a message"),
         pytest.param(TRACEBACK + "a.b.Error: x\nmore\n", "a.b.Error: x", id="message of two lines"),
