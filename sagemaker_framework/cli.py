@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ def train(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if args and args != ["train"]:
         _parser("train", "Run the training job that this container was started for.").parse_known_args(args)
@@ -29,7 +31,9 @@ def train(argv: Sequence[str] | None = None) -> int:
         log.warning(f"ignored the arguments {log.redact.command(args)}: what to run is in the job's configuration")
     from sagemaker_framework import trainer
 
-    return trainer.train()
+    code = trainer.train()
+    _leave_threads(code)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("train", help="run the training job that this container was started for (the same as `train`)")
     parser.parse_args(argv)
     return train([])
+
+
+def _open_streams() -> None:
+    """Have stdin, stdout and stderr lead somewhere: what is opened next would get the number of one that is closed."""
+    for stream in (0, 1, 2):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _leave_threads(code: int) -> None:
+    """End this process, if the image's own module has left threads for whose end Python would wait."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    left = [each.name for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+    if left:
+        from sagemaker_framework import log
+
+        log.warning(f"the image's training module left threads running, which end with the job: {', '.join(left)}")
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
 
 
 def _parser(name: str, description: str):  # type: ignore[no-untyped-def]

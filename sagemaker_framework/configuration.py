@@ -169,7 +169,7 @@ def _hide_secret(name: str, value: object) -> None:
         name, value = left.pop()
         if isinstance(value, dict):
             left += value.items()
-        elif isinstance(value, str):
+        else:
             log.redact.hide_named({name: value})
 
 

@@ -7,6 +7,7 @@ _IGNORED = ("Exception ignored in", "Exception ignored on", "Exception ignored w
 _CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
 _MOST_LINES = 40
 _LONGEST_CAUSE = 400  # characters
+_AFTERMATH = 20  # lines that a program may still write on its way out, after the exception that ends it
 
 
 def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
@@ -21,7 +22,7 @@ def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
         Such as `("ValueError: no such layer", "Traceback (most recent call last):\\n ...")`;
         two empty texts where nothing was written.
     """
-    lines = [_last_overprint(line) for line in tail.decode("utf-8", "replace").split("\n")]
+    lines = [_last_overprint(line) for line in _without_colours(tail.decode("utf-8", "replace")).split("\n")]
     while lines and not lines[-1].strip():
         lines.pop()
     traceback = _last_traceback(lines)
@@ -29,7 +30,14 @@ def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
         return _exception_line(traceback), "\n".join(traceback)
     lines = lines[-_MOST_LINES:]
     telling = [line.strip() for line in lines if line.strip() and not _is_information(line)]
-    return _framed(lines) or (telling[-1] if telling else ""), "\n".join(lines)
+    fatal = [line.strip() for line in lines if line.startswith("Fatal Python error: ")]  # Followed by where it was.
+    return _framed(lines) or next(iter([*fatal[-1:], *telling[-1:]]), ""), "\n".join(lines)
+
+
+def _without_colours(text: str) -> str:
+    import re
+
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) if "\x1b" in text else text
 
 
 def _is_information(line: str) -> bool:
@@ -72,6 +80,11 @@ def _last_traceback(lines: list[str]) -> list[str]:
             last = end
             while last + 1 < len(block) and last - end < _MOST_LINES and _goes_on(block[last + 1]):
                 last += 1
+            after = block[last + 1 :]
+            if last - end >= _MOST_LINES or len([line for line in after if line.strip()]) > _AFTERMATH:
+                return []  # The program has gone on: it had caught this one.
+            if sum(map(len, after)) <= _LONGEST_CAUSE and not any(_TRACEBACK in line for line in after):
+                last = len(block) - 1  # The message itself may have empty lines.
             return [*_led_to_it(lines[:start]), *block[: last + 1]]
     return []
 
@@ -96,7 +109,8 @@ def _exception_line(traceback: list[str]) -> str:
     for line in traceback[starts[-1] + 1 if starts else 0 :]:
         if line.strip() and not line.startswith((" ", "\t")):
             return line.strip()
-    return next((line.strip(" |+") for line in traceback[1:] if "Group" in line and "File" not in line), "")
+    stripped = (line.strip(" |+") for line in traceback[1:])
+    return next((line for line in stripped if line.split(":")[0].endswith("Group")), "")
 
 
 def shorten(text: str, limit: int) -> str:

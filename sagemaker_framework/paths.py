@@ -51,4 +51,4 @@ def current(environ: Mapping[str, str] | None = None) -> Paths:
         environ: the environment variables to go by; `os.environ` when not given.
     """
     environ = os.environ if environ is None else environ
-    return Paths(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+    return Paths(os.path.abspath(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))  # Programs run in another folder.

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: What a process does not do to itself.
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+
+
 class Ended:
     """How a process ended.
 
@@ -63,8 +67,9 @@ class Ended:
                 "use an instance with more, or a smaller batch or model"
             )
         elif self.exit_code == 128 + signal.SIGKILL:
-            parts.append("nobody in this container sent that, so it has probably run out of memory")
-        if cause:
+            parts.append("unless something in this container sent that, it has run out of memory")
+        # What a program wrote before it was killed from outside is no cause, unless it is an exception.
+        if cause and (self.returncode not in _KILLED or "Traceback" in excerpt):
             parts.append(cause)
         return ProgramError(": ".join(parts), self.exit_code, excerpt)
 

@@ -11,11 +11,17 @@ MASK = "******"
 #: Parts of a name that mark its value as secret, each a whole word of the name:
 #: `db_password`, `githubToken` and `AWS_SECRET_ACCESS_KEY` do, `tokenizer` and `monkey` do not.
 _SECRET_WORDS = frozenset(
-    "secret secrets password passwords passwd pwd passphrase token credential credentials creds auth apikey".split()
+    "secret secrets password passwords passwd pwd passphrase token credential credentials creds auth apikey "
+    "authorization bearer jwt sshpass".split()
 )
+#: What a word ends with that is run together: `PGPASSWORD`, `githubtoken`, `clientsecret`, `AWSSecretKey`.
+_SECRET_ENDS = ("password", "passwd", "passphrase", "token", "secret", "apikey", "secretkey", "privatekey", "accesskey")
 _SECRET_PAIRS = frozenset(
-    {("api", "key"), ("access", "key"), ("private", "key"), ("account", "key"), ("signing", "key")}
+    {("connection", "string")}
+    | {(kind, "key") for kind in "api access private account signing encryption ssh license wandb".split()}
 )
+#: Where a value is secret by the name that stands before it: in the query of a URL, in a header.
+_NAMED_IN_TEXT = r"(?i)([?&](?:password|passwd|token|secret|api_?key|access_?token|signature)=|\bbearer )[^\s&\"']+"
 
 #: The shell's working folders, where "pwd" is no password.
 _NOT_SECRET = frozenset({"PWD", "OLDPWD"})
@@ -23,14 +29,15 @@ _NOT_SECRET = frozenset({"PWD", "OLDPWD"})
 #: Shorter values are hidden where their name is known, but not looked for in free
 #: text: masking every "1" or "yes" would make it unreadable.
 _SHORTEST_IN_TEXT = 4
+_LEAST_OF_A_LINE = 16
 
 
 def is_secret_name(name: str) -> bool:
     """Whether the value that goes by `name` (a hyperparameter, a variable, an option) is to be hidden."""
     if name in _NOT_SECRET:
         return False
-    words = _words(name)
-    if not _SECRET_WORDS.isdisjoint(words):
+    words = [word.rstrip("0123456789") for word in _words(name)]
+    if not _SECRET_WORDS.isdisjoint(words) or any(word.endswith(_SECRET_ENDS) for word in words):
         return True
     return any(pair in _SECRET_PAIRS for pair in zip(words, words[1:]))
 
@@ -55,13 +62,17 @@ class Redactor:
 
     def hide(self, value: str) -> None:
         """Mask `value` from now on, wherever it stands."""
-        for form in (value, _escaped(value)):
+        # Of a text of many lines, such as a private key, each is looked for, since a log has them one by one.
+        lines = [line for line in value.splitlines() if len(line) >= _LEAST_OF_A_LINE]
+        for form in (value, value.strip(), _escaped(value), repr(value)[1:-1], *lines):
             if len(form) >= _SHORTEST_IN_TEXT:
                 self._values[form] = None
 
     def hide_named(self, values: Mapping[str, object]) -> None:
         """Mask those of `values` whose name says that they are secret, and the passwords in their URLs."""
         for name, value in values.items():
+            if isinstance(value, (int, float)) and value >= 10**_SHORTEST_IN_TEXT and is_secret_name(name):
+                self.hide(str(value))
             if not isinstance(value, str):
                 continue
             if is_secret_name(name):
@@ -78,6 +89,10 @@ class Redactor:
             for password in _url_passwords(text):
                 for before in (":", "//"):
                     text = text.replace(f"{before}{password}@", f"{before}{MASK}@")
+        if "=" in text or "earer " in text:
+            import re
+
+            text = re.sub(_NAMED_IN_TEXT, rf"\1{MASK}", text)
         return text
 
     def command(self, argv: Iterable[str]) -> str:
@@ -95,6 +110,7 @@ class Redactor:
                 hide_next = not equals
                 shown.append(f"{name}={MASK}" if equals else arg)
             else:
+                arg = self(arg)  # Before it is cut, or quoted, and looks another way.
                 shown.append(shlex.quote(arg if len(arg) <= 256 else arg[:256] + "..."))
         return self(" ".join(shown))
 

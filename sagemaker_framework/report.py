@@ -115,7 +115,7 @@ def failure_text(cause: str, detail: str) -> str:
 
 def _has_content(file: str) -> bool:
     try:
-        return os.path.getsize(file) > 0
+        return os.path.isfile(file) and os.path.getsize(file) > 0
     except OSError:
         return False
 

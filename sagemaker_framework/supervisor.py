@@ -32,6 +32,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
 _FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed, or for what is not needed any more
 _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
+_SWEEPS = 3  # of what was started while others were killed
 _IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
 _NO_SIGNALS_POLL = 0.05  # seconds between looks, off the main thread, where no signal can wake us
 _LOST = 255  # for a process whose exit code we cannot learn
@@ -433,11 +434,11 @@ class Supervisor:
             return
         import psutil
 
-        family = [psutil.Process(pid) for pid in escaped if psutil.pid_exists(pid)]
-        family += [grandchild for child in family for grandchild in child.children(recursive=True)]
-        log.info(f"stopping what the job left running: {', '.join(f'process {member.pid}' for member in family)}")
-        for ask in (psutil.Process.terminate, psutil.Process.kill):
-            for member in family:
+        log.info(f"stopping what the job left running: {', '.join(f'process {pid}' for pid in sorted(escaped))}")
+        # What is killed may have started others meanwhile, which come to us then.
+        for ask in (psutil.Process.terminate, *[psutil.Process.kill] * _SWEEPS):
+            family = [psutil.Process(pid) for pid in _children() - self._foreign if psutil.pid_exists(pid)]
+            for member in family + [grandchild for child in family for grandchild in _descendants(child)]:
                 try:
                     ask(member)
                 except psutil.NoSuchProcess:
@@ -479,6 +480,16 @@ def _children() -> frozenset[int]:
     import psutil
 
     return frozenset(child.pid for child in psutil.Process().children())
+
+
+def _descendants(process: Any) -> list[Any]:
+    """All descendants of a `psutil.Process`; none of one that has just ended."""
+    import psutil
+
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _is_child(pid: int) -> bool:

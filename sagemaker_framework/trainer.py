@@ -506,8 +506,12 @@ def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tu
     """The environment, for a function that takes a parameter; nothing, for one that does not."""
     from inspect import Parameter, signature
 
+    try:
+        parameters = signature(function).parameters.values()
+    except ValueError:  # Some that are written in C do not tell.
+        return ()
     by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    if not any(parameter.kind in by_position for parameter in signature(function).parameters.values()):
+    if not any(parameter.kind in by_position for parameter in parameters):
         return ()
     from sagemaker_framework.environment import view
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from jobs import Job
+from jobs import TRAIN, Job
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 COMMANDS = [
@@ -65,3 +65,27 @@ def test_arguments_that_mean_nothing_are_ignored_with_a_warning(job: Job) -> Non
 
     assert "ran\n" == ended.stdout
     assert "ignored the arguments serve" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "left", ["threading.Thread(target=time.sleep, args=(600,))", "Process(target=time.sleep, args=(600,))"]
+)
+@pytest.mark.parametrize("end", ["pass", "sys.exit(3)"])
+def test_what_the_training_module_leaves_does_not_hold_up_the_end(
+    job: Job, tmp_path: Path, left: str, end: str
+) -> None:
+    """Neither a thread nor a process that the image's own module has left keeps `train` from ending."""
+    imports = "import sys, threading, time\nfrom multiprocessing import Process\n"
+    module = f"{imports}def train():\n    {left}.start()\n    {end}\n"
+    (tmp_path / "container.py").write_text(module)
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="container:train")
+
+    assert (3 if end != "pass" else 0) == job.run().returncode
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(job: Job, closed: str) -> None:
+    """A container whose streams are closed runs its job all the same."""
+    job.program("print('ran')")
+
+    assert job.run(["sh", "-c", f'exec "$@" {closed}', "sh", *TRAIN]).succeeded

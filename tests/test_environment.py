@@ -787,3 +787,12 @@ def test_the_program_gets_these_variables(job: Job) -> None:
     assert done.succeeded, done.stderr
     got = json.loads((job.base / "model/env").read_text())
     assert told == {name: got.get(name) for name in told}
+
+
+def test_a_relative_base_folder(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program, which runs in another folder, finds its own by whole paths."""
+    job.program("import os; print(os.path.isdir(os.environ['SM_MODEL_DIR']))")
+    monkeypatch.chdir(job.base.parent)
+    job.env["SAGEMAKER_BASE_DIR"] = job.base.name
+
+    assert "True\n" == job.run().stdout

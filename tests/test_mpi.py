@@ -279,8 +279,7 @@ def said_of_the_end(cause: str | None) -> str:
         ("world.Abort(9)", "exited with code 9", 9),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            "was killed by signal 9 (SIGKILL): nobody in this container sent that, so it has probably run out of "
-            "memory",
+            "was killed by signal 9 (SIGKILL): unless something in this container sent that, it has run out of memory",
             137,
         ),
     ],
@@ -420,8 +419,8 @@ def test_a_killed_mpirun(cluster: MakeCluster, mpirun: Mpirun) -> None:
 
     assert_all_failed(
         job.finish(SOON),
-        "algo-1, rank 0: mpirun of train.py was killed by signal 9 (SIGKILL): nobody in this container sent that, "
-        "so it has probably run out of memory",
+        "algo-1, rank 0: mpirun of train.py was killed by signal 9 (SIGKILL): unless something in this container "
+        "sent that, it has run out of memory",
         137,
     )
 

@@ -21,6 +21,16 @@ from sagemaker_framework.redaction import Redactor, is_secret_name
         "--auth",
         "PRIVATE_KEY",
         "Credentials",
+        "PGPASSWORD",
+        "password1",
+        "APIToken",
+        "TOKEN2",
+        "githubtoken",
+        "AWSSecretKey",
+        "clientsecret",
+        "encryption_key",
+        "connection_string",
+        "Authorization",
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -42,6 +52,46 @@ def test_a_hidden_value_is_masked_anywhere() -> None:
     redact.hide('top "secret"\n')
 
     assert "a ****** b ******" == redact('a top "secret"\n b top "secret"\\n')
+
+
+def test_a_secret_of_many_lines_is_masked_line_by_line() -> None:
+    """A private key is masked also where its lines stand alone, or without the last line feed."""
+    redact = Redactor()
+    redact.hide_named({"private_key": "-----BEGIN-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END-----\n"})
+
+    assert "x ****** y" == redact("x MIIEvQIBADANBgkqhkiG9w0 y")
+    assert "x ****** y" == redact("x -----BEGIN-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END----- y")
+
+
+def test_a_secret_number_is_masked() -> None:
+    """What a hyperparameter is by its name is secret as a number, too."""
+    redact = Redactor()
+    redact.hide_named({"password": 12345678, "epochs": 87654321})
+
+    assert "****** 87654321" == redact("12345678 87654321")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://x/y?user=u&password=hunter2&z=1", "https://x/y?user=u&password=******&z=1"),
+        ("https://x/y?token=abc", "https://x/y?token=******"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ******"),
+    ],
+)
+def test_what_is_secret_by_the_name_before_it(text: str, shown: str) -> None:
+    """Passwords and tokens in queries and headers are masked though nobody has hidden them."""
+    assert shown == Redactor()(text)
+
+
+@pytest.mark.parametrize("argument", ["it's p'w0rd$x", "a" * 250 + "p'w0rd$x"])
+def test_secrets_are_masked_before_arguments_are_quoted_or_cut(argument: str) -> None:
+    """A known value is found in an argument whatever becomes of that."""
+    redact = Redactor()
+    redact.hide("p'w0rd$x")
+
+    assert "w0r" not in redact.command(["train.py", argument])
+    assert "*" in redact.command(["train.py", argument])
 
 
 def test_the_longest_hidden_value_is_masked_first() -> None:

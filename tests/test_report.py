@@ -166,6 +166,13 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "t.py", line 1, in <modu
             "no data",
             id="what TensorFlow says of itself",
         ),
+        pytest.param(TRACEBACK + "E: 1\n" + "step\n" * 50 + "FATAL: no\n", "FATAL: no", id="caught long before"),
+        pytest.param("\x1b[1;31mE: 1\x1b[0m\n", "E: 1", id="colours"),
+        pytest.param(
+            "Fatal Python error: Segmentation fault\n\nCurrent thread (most recent call first):\n  File t.py, line 3\n",
+            "Fatal Python error: Segmentation fault",
+            id="faulthandler",
+        ),
         pytest.param(TRACEBACK + "ValueError: x\n", "ValueError: x", id="traceback"),
         pytest.param(TRACEBACK + "KeyboardInterrupt\n", "KeyboardInterrupt", id="exception without a message"),
         pytest.param(TRACEBACK + "a.b.Error: x\nmore\n", "a.b.Error: x", id="message of two lines"),
@@ -188,6 +195,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "t.py", line 1, in <modu
         ),
         pytest.param(
             "  + Exception Group Traceback (most recent call last):\n  |   File 't.py', line 1\n"
+            "  |     if sys.version_info > (3, 11): raise ExceptionGroup('all', [e])\n"
             "  | ExceptionGroup: all (1 sub-exception)\n  +-+---------------- 1 ----------------\n"
             "    | ValueError: x\n    +------------------------------------\n",
             "ExceptionGroup: all (1 sub-exception)",
@@ -198,6 +206,11 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "t.py", line 1, in <modu
 def test_cause(tail: str, cause: str) -> None:
     """The cause is the exception of the last traceback that counts, or else the last line."""
     assert cause == cause_and_excerpt(tail.encode("latin-1" if "\xff" in tail else "utf-8"))[0]
+
+
+def test_an_excerpt_has_the_whole_message() -> None:
+    """A message may have empty lines."""
+    assert cause_and_excerpt(f"{TRACEBACK}E: one\n\ntwo\n".encode())[1].endswith("E: one\n\ntwo")
 
 
 def test_an_excerpt_has_the_exceptions_that_led_to_the_last_one() -> None:

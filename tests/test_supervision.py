@@ -309,6 +309,16 @@ def test_what_a_program_leaves_running_is_stopped(job: Job, how: str) -> None:
     )
 
 
+def test_what_a_leftover_starts_while_it_is_stopped_is_stopped_too(job: Job) -> None:
+    """A process that has left the group, ignores SIGTERM, and starts another meanwhile leaves neither."""
+    job.program("setsid sh -c 'trap \"\" TERM; sleep 2; sleep 1234; true' &\n", "run.sh")
+
+    assert job.run().succeeded
+    assert not any(
+        "1234" in process.info["cmdline"] for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]
+    )
+
+
 def test_what_is_left_running_gets_the_chance_to_end_by_itself(job: Job) -> None:
     """A background process is sent SIGTERM before SIGKILL."""
     seen = job.base / "seen"

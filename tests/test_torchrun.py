@@ -111,8 +111,7 @@ def test_modules_and_packages(cluster: MakeCluster, program: str, file: str) -> 
         ("sys.exit(7)", "exited with code 7", 7),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            "was killed by signal 9 (SIGKILL): nobody in this container sent that, so it has probably run out of "
-            "memory",
+            "was killed by signal 9 (SIGKILL): unless something in this container sent that, it has run out of memory",
             137,
         ),
     ],

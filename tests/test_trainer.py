@@ -515,6 +515,13 @@ def test_a_function_whose_program_is_stopped_is_no_success(image: Image) -> None
     assert (0, None, False, "") == (ended.returncode, ended.failure, ended.has_success_marker, ended.stdout)
 
 
+def test_a_function_that_does_not_tell_its_parameters(job: Job) -> None:
+    """Of some that are written in C, nobody knows: they are called without any."""
+    job.env["SAGEMAKER_TRAINING_MODULE"] = "builtins:max"
+
+    assert job.run().cause.startswith("builtins:max failed: TypeError: max expected at least 1 argument")
+
+
 def test_a_nested_attribute_can_be_named(image: Image) -> None:
     """`pkg.mod:Class.method` works as in console scripts."""
     assert "in\n" == image.run("class A:\n  @staticmethod\n  def go(): print('in')", "A.go").stdout
