@@ -17,12 +17,14 @@ DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 _NAMES = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARNING", ERROR: "ERROR", CRITICAL: "CRITICAL"}
 
 _PATIENCE = 5000  # milliseconds
+_TURN = 0.5  # seconds
 _AT_ONCE = 4096  # bytes; what a pipe takes without blocking once poll() calls it ready
 
 #: What no line may show. Hide a value here as soon as it is known to be secret.
 redact = Redactor()
 
 _level = INFO
+_lock_file: str | None = None
 
 
 def parse_level(value: object) -> int:
@@ -97,5 +99,37 @@ def _deliver(text: str) -> None:
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     data = text.encode("utf-8", "backslashreplace")
-    while data and poll.poll(_PATIENCE):
-        data = data[os.write(target, data[:_AT_ONCE]) :]
+    turn = _wait_for_turn()
+    try:
+        while data and poll.poll(_PATIENCE):
+            data = data[os.write(target, data[:_AT_ONCE]) :]
+    finally:
+        if turn is not None:
+            os.close(turn)
+
+
+def take_turns(lock_file: str | None) -> None:
+    """Write a line only while no process that shares `lock_file` (flock) writes one, from now on; None for any time."""
+    global _lock_file
+    _lock_file = lock_file
+
+
+def _wait_for_turn() -> int | None:
+    """What has to be closed after the turn; None where there are no turns, or others take theirs for too long."""
+    if _lock_file is None:
+        return None
+    import fcntl
+
+    try:
+        lock = os.open(_lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    until = time.monotonic() + _TURN
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            time.sleep(0.01)  # The system tells nobody when a lock is free without having them wait for ever.
+    os.close(lock)
+    return None

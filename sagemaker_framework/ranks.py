@@ -176,6 +176,7 @@ class Ranks:
             self._listener.bind(self.address)
         except OSError as error:
             raise FrameworkError(f"the socket for ranks cannot be made: {self.address}: {error}") from error
+        log.take_turns(f"{self.address}.lock")  # As ranks do, so that lines stay whole.
         self._listener.listen(1024)
         self._listener.setblocking(False)
         self._wakeup = os.pipe()
@@ -212,6 +213,7 @@ class Ranks:
 
     def close(self) -> None:
         """Kill what still runs."""
+        log.take_turns(None)
         if self._wakeup is not None and self._thread is not None:
             self._is_closing = True
             self._wake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_framework import rank
+from sagemaker_framework import log, rank
 from sagemaker_framework.errors import FrameworkError
 from sagemaker_framework.ranks import RankEnded, Ranks
 
@@ -197,6 +198,24 @@ def test_lines_of_many_ranks_stay_whole(launched: Launched, capfd: pytest.Captur
             f"[{number},algo-1] {letter * (n * 97)}" for n in range(200)
         ]
     assert 800 == len(said)
+
+
+def test_the_launchers_own_lines_stay_whole_too(launched: Launched, capfd: pytest.CaptureFixture[str]) -> None:
+    """What `train` logs waits until no rank is writing, unless that takes long."""
+    launched.serve("pass")
+    with open(f"{launched.ranks.address}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        logging = threading.Thread(target=log.error, args=["a line"])
+        logging.start()
+        logging.join(0.1)
+        assert "" == capfd.readouterr().err
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        logging.join()
+        assert capfd.readouterr().err.endswith("a line\n")
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log.error("another")
+        assert capfd.readouterr().err.endswith("another\n")
 
 
 def test_a_line_is_not_held_back_for_long(launched: Launched, tmp_path: Path) -> None:
