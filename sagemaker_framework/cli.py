@@ -22,6 +22,7 @@ def train(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    stops = _note_requests_to_stop()
     _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if args and args != ["train"]:
@@ -31,7 +32,7 @@ def train(argv: Sequence[str] | None = None) -> int:
         log.warning(f"ignored the arguments {log.redact.command(args)}: what to run is in the job's configuration")
     from sagemaker_framework import trainer
 
-    code = trainer.train()
+    code = trainer.train(stops)
     _leave_threads(code)
     return code
 
@@ -50,6 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("train", help="run the training job that this container was started for (the same as `train`)")
     parser.parse_args(argv)
     return train([])
+
+
+def _note_requests_to_stop() -> list[int]:
+    """The signals by which the job is asked to stop while the launcher is still being loaded."""
+    if TYPE_CHECKING:
+        import signal
+    else:
+        import _signal as signal  # The module around it takes longer to load than this is to last.
+
+    noted: list[int] = []
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda signum, frame: noted.append(signum))
+    return noted
 
 
 def _open_streams() -> None:

@@ -400,20 +400,25 @@ class _Launch:
         return self._supervisor.launch(name, argv, env=variables, cwd=cwd, may_end=may_end)
 
 
-def train() -> int:
+def train(stops: Sequence[int] = ()) -> int:
     """Run the job that this container was started for, and report how it ended.
 
     Reads the configuration, finds the Trainer (`SAGEMAKER_TRAINING_MODULE`), runs it, and writes the success or
     failure file. What the `train` command does.
 
+    Args:
+        stops: signals by which the job has been asked to stop already.
+
     Returns:
         The exit code for the service: the program's own; 128 + n when signal n ended it.
     """
     begun = time.monotonic()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _raise_stopped)
     report = Report(paths.current())
     try:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, _raise_stopped)
+        if stops:
+            raise JobStopped(stops[0])
         report.begin()
         values = configuration.read()
         log.set_level(values["log_level"])

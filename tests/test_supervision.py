@@ -276,6 +276,23 @@ def test_the_helpers_of_a_python_program_are_left_to_it(job: Job) -> None:
     assert "worker lives" in job.finish(process).stdout
 
 
+def test_a_job_that_is_stopped_while_the_launcher_is_loaded(job: Job) -> None:
+    """A request to stop that comes before the launcher's modules have is not lost."""
+    job.program("print('ran')")
+    code = (
+        "import os, sys\n"
+        "from sagemaker_framework.cli import train\n"
+        "def ask(event, args):\n"
+        "    if event == 'import' and args[0] == 'sagemaker_framework.configuration': os.kill(os.getpid(), 15)\n"
+        "sys.addaudithook(ask)\n"
+        "sys.exit(train())\n"
+    )
+    ended = job.run([sys.executable, "-c", code])
+
+    assert (143, "the job was stopped by SIGTERM before its program ran") == (ended.returncode, ended.cause)
+    assert "" == ended.stdout
+
+
 def test_a_job_that_is_stopped_while_it_prepares_ends_at_once(job: Job) -> None:
     """SIGTERM during the installation of requirements stops the installer and ends the job with 143."""
     job.program("print('not reached')")
