@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 
 from sagemaker_framework import excerpts, hardware, log
 from sagemaker_framework.errors import EntryPointError, ProgramError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: Seconds between what a process writes on its way out and its end, and from when it tidies up until then.
+_LAST_WORDS, _TIDYING = 1.0, 0.05
 #: What a process does not do to itself.
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
@@ -29,11 +32,20 @@ class Ended:
         stopped_by: the signal by which the job was asked to stop before the process ended, or None.
         out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
         needed_by: what was still running, and needed this process, when it ended; empty where nothing did.
+        at: when, as `time.monotonic` has it; None where that does not matter.
     """
 
     def __init__(
-        self, name: str, returncode: int, tail: bytes, stopped_by: int | None, out_of_memory: bool, needed_by: str = ""
+        self,
+        name: str,
+        returncode: int,
+        tail: bytes,
+        stopped_by: int | None,
+        out_of_memory: bool,
+        needed_by: str = "",
+        at: float | None = None,
     ) -> None:
+        self.at = at
         self.name = name
         self.returncode = returncode
         self.tail = tail
@@ -71,7 +83,10 @@ class Ended:
         # What a program wrote before it was killed from outside is no cause, unless it is an exception.
         if cause and (self.returncode not in _KILLED or "Traceback" in excerpt):
             parts.append(cause)
-        return ProgramError(": ".join(parts), self.exit_code, excerpt)
+        error = ProgramError(": ".join(parts), self.exit_code, excerpt)
+        if self.at is not None:
+            error.at = self.at
+        return error
 
 
 class Process:
@@ -91,7 +106,22 @@ class Process:
         self.relay = relay
         self.signals_group = signals_group
         self.may_end = False
+        self._ended_at = 0.0
         self._ask: Callable[[Process, int], None] | None = None
+
+    def end(self, returncode: int) -> None:
+        """Take note of its end."""
+        self.returncode = returncode
+        self._ended_at = time.monotonic()
+
+    @property
+    def failed_at(self) -> float:
+        """When its end began: with its last words, such as a traceback, if these came shortly before."""
+        last_words = self.relay.written_at
+        if self._ended_at - last_words < _LAST_WORDS:
+            return min(last_words, self._ended_at)
+        # An interpreter closes its connections, of which others hear, some time before it has ended.
+        return self._ended_at - (_TIDYING if (self.returncode or 0) > 0 else 0)
 
     @property
     def is_missing(self) -> bool:

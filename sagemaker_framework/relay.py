@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import time
 from collections import deque
 
 _CHUNK = 65536
@@ -34,6 +35,8 @@ class Relay:
         self._tail_size = 0
         self._pending = b""
         self._total = 0
+        #: When the program wrote last (`time.monotonic`); 0 where it has not.
+        self.written_at = 0.0
         self._step = _CHUNK if stat.S_ISREG(os.fstat(target).st_mode) else _WRITE_AT_ONCE
         self._target_poll = select.poll()
         self._target_poll.register(target, select.POLLOUT)
@@ -79,6 +82,7 @@ class Relay:
             self._close()
             return
         self._total += len(self._pending)
+        self.written_at = time.monotonic()
         self._tail.append(self._pending)
         self._tail_size += len(self._pending)
         while self._tail_size - len(self._tail[0]) >= self._keep:

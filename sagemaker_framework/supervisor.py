@@ -30,7 +30,9 @@ GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
+_CONSEQUENCES = 0.3  # seconds in which what a failure brings down, or what brought it about, is seen
 _FAILURE_GRACE = 10.0  # seconds, at most, once the job has failed, or for what is not needed any more
+_LEAST_GRACE = 0.2  # seconds, for each process, whatever others have taken
 _LEFTOVER_GRACE = 5.0  # seconds, for what a program that has ended by itself left running
 _SWEEPS = 3  # of what was started while others were killed
 _IDLE_POLL = 0.1  # seconds between looks for whether a host that is being stopped is idle
@@ -61,6 +63,8 @@ class Supervisor:
         self._spilled: list[str] = []
         self._oom_kills = 0
         self._interruption: FrameworkError | None = None
+        self._has_killed = False  # at the end of the grace period
+        self._over_by: float | None = None  # when all has to have ended, once nothing is needed any more
         self._is_relayed = False  # whether one of two requests to stop is the other, by way of another host
         #: Called with the signal, by its handler, when the job is asked to stop.
         self.on_stop: Callable[[int], None] = lambda signum: None
@@ -156,7 +160,18 @@ class Supervisor:
     def _hurry(self) -> None:
         """The job has failed: what still runs has less time to end than where it was asked to stop."""
         if self._stop_signal is None:
-            self._grace = min(self._grace, _FAILURE_GRACE)
+            self._be_over_soon()
+
+    def _be_over_soon(self) -> None:
+        """Nothing is needed any more: all has ten seconds together, not one after the other."""
+        self._grace = min(self._grace, _FAILURE_GRACE)
+        if self._over_by is None:
+            self._over_by = time.monotonic() + self._grace
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a process has to end from now on."""
+        return self._grace if self._over_by is None else max(_LEAST_GRACE, self._over_by - time.monotonic())
 
     def conclude(self) -> None:
         """From now on, no exception comes up because of a signal or another host."""
@@ -248,21 +263,29 @@ class Supervisor:
             if self._stop_signal is not None:
                 process.ask(self._stop_signal)
             first = process
-            while process.returncode is None:
+            while process.returncode is None and not self._missing(process):
                 if self._interruption is not None:
                     raise JobInterrupted(self._interruption)
                 self._turn()
-                # A program that has ended well needs nothing any more.
-                first = (self._missing(process) if process.returncode != 0 else None) or process
-                if first is not process:
-                    log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
-                    self._hurry()
-                    break
+            if process.returncode != 0:  # A program that has ended well needs nothing any more.
+                first = self._first_to_fail(process)
+            if process.returncode is None:
+                log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
+                self._hurry()
             self._stop(process)
             return self._ended(first, needed_by=process.name if first is not process else "")
         finally:
             self._signalled.remove(process)
             self._watching = False
+
+    def _first_to_fail(self, process: Process) -> Process:
+        """A program, or a server that it needs: one ends with the other, and which is heard of first says little."""
+        if len(self._processes) > 1 and self._stop_signal is None:
+            self._wait_until(lambda: all(each.returncode is not None for each in self._processes), _CONSEQUENCES)
+        missing = self._missing(process)
+        if missing is None:
+            return process
+        return process if process.returncode is not None and process.failed_at < missing.failed_at else missing
 
     def serve(
         self,
@@ -287,9 +310,9 @@ class Supervisor:
         asked_at = 0.0
         try:
             while not until():
-                if self._interruption is not None:
-                    raise JobInterrupted(self._interruption)
                 ended = self._missing()
+                if self._interruption is not None and not ended:
+                    raise JobInterrupted(self._interruption)
                 if ended:
                     self._stop(ended)
                     raise self._ended(ended, needed_by="the job").error()
@@ -318,7 +341,7 @@ class Supervisor:
             self._stop(process)
         elif not is_idle():
             ask()
-            deadline = time.monotonic() + self._grace
+            deadline = time.monotonic() + self._patience
             while not is_idle() and time.monotonic() < deadline:
                 self._turn(_IDLE_POLL)
         self._watching = watching
@@ -326,7 +349,7 @@ class Supervisor:
     def stop_all(self) -> None:
         """Stop every process that still runs, the last one that was started first."""
         watching, self._watching = self._watching, True
-        self._grace = min(self._grace, _FAILURE_GRACE)
+        self._be_over_soon()
         for process in reversed(list(self._processes)):
             self._stop(process)
         self._watching = watching
@@ -337,13 +360,15 @@ class Supervisor:
         return bool(self._processes)
 
     def _missing(self, process: Process | None = None) -> Process | None:
-        """What has ended, of all that was launched besides `process`, although it is needed."""
-        return next((other for other in self._processes if other is not process and other.is_missing), None)
+        """What has ended first, of all that was launched besides `process`, although it is needed."""
+        missing = [other for other in self._processes if other is not process and other.is_missing]
+        return min(missing, key=lambda other: other.failed_at) if missing and not self._has_killed else None
 
     def _ended(self, process: Process, needed_by: str) -> Ended:
         assert process.returncode is not None
         oom = hardware.oom_kills() > self._oom_kills
-        return Ended(process.name, process.returncode, process.relay.tail, self._stop_signal, oom, needed_by)
+        tail, at = process.relay.tail, process.failed_at
+        return Ended(process.name, process.returncode, tail, self._stop_signal, oom, needed_by, at)
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -383,15 +408,16 @@ class Supervisor:
                 if not pid:
                     break
                 if pid in running:
-                    running.pop(pid).returncode = os.waitstatus_to_exitcode(status)
+                    running.pop(pid).end(os.waitstatus_to_exitcode(status))
         for process in running.values():
             if not _is_child(process.pid):
                 log.error(
                     f"the exit code of {process.name} was taken by other code in this process: taking it as failed"
                 )
-                process.returncode = _LOST
+                process.end(_LOST)
 
     def _kill_all(self) -> None:
+        self._has_killed = True
         killed = [process.name for process in self._processes if process.signal(signal.SIGKILL, group=True)]
         if killed:
             log.warning(f"{', '.join(killed)} did not end within the {self._grace:g} s of grace: killed")
@@ -402,13 +428,14 @@ class Supervisor:
         asked = process.returncode is None and not (self._stop_signal and process in self._signalled)
         if asked:
             process.ask(signal.SIGTERM)
-        if not self._wait_until(lambda: process.returncode is not None, self._grace):
-            log.warning(f"{process.name} did not end within {self._grace:g} s of being asked to: killing it")
+        grace = self._patience
+        if not self._wait_until(lambda: process.returncode is not None, grace):
+            log.warning(f"{process.name} did not end within {grace:.0f} s of being asked to: killing it")
             process.signal(signal.SIGKILL, group=True)
             self._wait_until(lambda: process.returncode is not None, None)
         if process.signal(self._stop_signal or signal.SIGTERM, group=True):
             # It has left others of its group behind. Asked to stop, they may be saving what the job is about.
-            grace = self._grace if self._stop_signal or asked else _LEFTOVER_GRACE
+            grace = self._patience if self._stop_signal or asked else _LEFTOVER_GRACE
             log.info(f"{process.name} left processes running: stopping them")
             if not self._wait_until(lambda: not process.signal(0, group=True), grace):
                 process.signal(signal.SIGKILL, group=True)

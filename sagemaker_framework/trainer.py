@@ -86,9 +86,12 @@ class Trainer(ABC):
     Attributes:
         framework_hyperparameters: names of hyperparameters that are for this image, as all that start with
             `sagemaker_` are: they are among `env.additional_framework_parameters`, and the program does not get them.
+        parameter_servers: the strategy of jobs that ask for parameter servers (`ParameterServerStrategy`); None where
+            the image has none.
     """
 
     framework_hyperparameters: Collection[str] = ()
+    parameter_servers: type[DistributionStrategy] | None = None
 
     def __init__(self, env: Mapping[str, Any]) -> None:
         self._values = configuration.claim(env, self.framework_hyperparameters)
@@ -139,7 +142,7 @@ class Trainer(ABC):
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
 
         def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            if not any(each.get("decides") for each in serving.values()):
+            if not any(each.get("decides") for each in job.taking_part(serving).values()):
                 raise TrainerError(
                     f"{type(strategy).__name__}: on no host is there a program to wait for: "
                     "command returned None, or decides False, on every one"
@@ -149,7 +152,12 @@ class Trainer(ABC):
         decides = argv is not None and self._call(strategy.decides, of=strategy)
         job.meet("serving", {"decides": decides}, see)
         if argv is not None:
-            self._run_program(supervisor, job, strategy, program, argv, launch.program_env, decides)
+            try:
+                self._run_program(supervisor, job, strategy, program, argv, launch.program_env, decides)
+            except FrameworkError:
+                if decides and supervisor.stopped_by is not None and supervisor.has_servers:
+                    job.end_with_the_others()
+                raise
         else:
             log.info("serving the other hosts until the job is over")
             supervisor.serve(
@@ -215,6 +223,9 @@ class Trainer(ABC):
         )
         job.process = process
         if not decides:
+            log.info(
+                f"the job lasts until the programs of other hosts have ended, whatever becomes of {program.name} here"
+            )
             # Not even a request to stop reaches it before the programs that decide have ended: they may need it.
             job.await_end()
             return
@@ -285,7 +296,7 @@ class Trainer(ABC):
 
         By default what the job's hyperparameters ask for.
         """
-        return strategies.choose(self._values)
+        return strategies.choose(self._values, self.parameter_servers)
 
     def args(self) -> list[str]:
         """The program's arguments.  Called once.  By default the user's hyperparameters."""
@@ -358,6 +369,14 @@ class _Job:
         """Wait until all programs that decide have ended, on all hosts; also while the job is being stopped."""
         session = self.session
         self._supervisor.serve(lambda: session.is_ending, lambda signum: None, lambda: session.is_over)
+
+    def end_with_the_others(self) -> None:
+        """While the job is being stopped, keep the servers of this host, whose own program has failed."""
+        self.session.arrive("ended", {})
+        try:
+            self.await_end()
+        except FrameworkError as consequence:
+            log.error(str(consequence))
 
     def taking_part(self, brought: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
         """Of what the hosts brought, that of those that take part in the strategy."""

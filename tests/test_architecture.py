@@ -19,6 +19,8 @@ PACKAGE = Path(sagemaker_framework.__file__).parent
 #: From the top down: a module imports only from the lines below its own.
 LAYERS = [
     ["__main__"],
+    ["beta"],
+    ["beta.framework"],
     ["local.hosts"],
     ["local.keeper"],
     ["local"],

@@ -552,6 +552,47 @@ def test_servers_are_there_while_a_stopped_program_saves(cluster: MakeCluster, a
 
 
 @pytest.mark.fault
+def test_servers_outlive_a_program_that_is_stopped_without_saving(cluster: MakeCluster) -> None:
+    """Where a program just dies of the request, the servers beside it are there for one elsewhere that saves."""
+    job = cluster(2)
+    parameter_servers(
+        job,
+        "def save(signum, frame):\n"
+        "    time.sleep(1.5)\n"
+        "    os.write(1, f'saved: {ask(1)}\\n'.encode())\n"
+        "    os._exit(0)\n"
+        "if host == 'algo-1': signal.signal(signal.SIGTERM, save)\n"
+        "os.write(1, b'begun\\n')\n"
+        "time.sleep(600)\n",
+    )
+    job.start()
+    for name in job.names:
+        job.expect(name, "begun")
+    os.kill(launcher(job["algo-2"]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert "saved: yes" in ended["algo-1"].stdout
+    assert [(0, []), (143, [])] == [(host.returncode, host.left) for host in ended.values()]
+    assert "the job was stopped by SIGTERM: train.py was killed by signal 15 (SIGTERM)" == ended["algo-2"].cause
+
+
+def test_a_host_that_takes_no_part_does_not_decide(cluster: MakeCluster) -> None:
+    """Where no program of the distribution decides, the job fails, whatever runs beside it."""
+    job = cluster(3)
+    job.groups({"a": ["algo-1"], "b": ["algo-2", "algo-3"]})
+    parameter_servers(job, "time.sleep(1)")
+    for each in job.jobs.values():
+        text = (each.code_dir / "my_container.py").read_text()
+        each.write("my_container.py", text.replace("return self.is_leader or", "return False and"))
+    job.hyperparameters["sagemaker_distribution_instance_groups"] = ["b"]
+    ended = job.run(SOON)
+
+    (cause,) = {host.cause for host in ended.values()}
+    assert cause.startswith("algo-2, rank 1: Servers: on no host is there a program to wait for")
+    assert_all_say(ended, cause)
+
+
+@pytest.mark.fault
 def test_a_stopped_program_that_never_ends(cluster: MakeCluster) -> None:
     """Servers do not wait for longer than the grace period."""
     job = cluster(2)

@@ -44,8 +44,7 @@ class Servers(ParameterServerStrategy):
         }
 
 class MyTrainer(Trainer):
-    def strategy(self):
-        return Servers(self.env)
+    parameter_servers = Servers
 """
 
 #: Waits for both, and tells what it knows.
@@ -62,7 +61,7 @@ print(json.dumps([os.environ["ROLE"], os.environ["SCHEDULER"], os.environ["CONTR
 def run(job: Job, folder: Path, **hyperparameters: Any) -> Finished:
     (folder / "container.py").write_text(CONTAINER)
     job.env.update(PYTHONPATH=str(folder), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
-    job.hyperparameters.update(hyperparameters)
+    job.hyperparameters.update(sagemaker_parameter_server_enabled=True, **hyperparameters)
     job.program(PROGRAM)
     return job.run()
 
@@ -136,6 +135,27 @@ def test_two_processes_at_one_port(job: Job, tmp_path: Path) -> None:
     assert ended.cause.startswith("two processes of a host cannot listen at the same port")
 
 
+def test_a_fixed_port_that_another_prefers(job: Job, tmp_path: Path) -> None:
+    """The other takes one that is free."""
+    ended = run(job, tmp_path, sagemaker_control_port=8000)
+
+    assert ended.succeeded, ended.stderr
+    _, scheduler, control, _, _ = json.loads(ended.stdout)
+    assert ("algo-1:8000", False) == (control, scheduler.endswith(":8000"))
+
+
+@pytest.mark.parametrize("ports", ["None", "{'scheduler': '8000'}", "{'scheduler': -1}", "{'scheduler': 70000}"])
+def test_ports_that_are_none(job: Job, tmp_path: Path, ports: str) -> None:
+    """What an author's `ports` returns by mistake is named."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/container.py").write_text(CONTAINER.replace('{"scheduler": 8000, "control": 0}', ports))
+    job.env.update(PYTHONPATH=str(tmp_path / "site"), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
+    job.hyperparameters["sagemaker_parameter_server_enabled"] = True
+    job.program("print('ran')")
+
+    assert f"Servers.ports returned {ports}, not numbers from 0 to 65535 by names" == job.run().cause
+
+
 def test_a_server_that_dies(job: Job, tmp_path: Path) -> None:
     """It fails the job, with its name and last words."""
     job.env["DIES"] = "server"
@@ -154,6 +174,7 @@ def test_a_subclass_that_is_not_whole(job: Job, tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/container.py").write_text(text)
     job.env.update(PYTHONPATH=str(tmp_path / "site"), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
+    job.hyperparameters["sagemaker_parameter_server_enabled"] = True
     job.program("print('ran')")
     ended = job.run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -321,6 +322,68 @@ def test_servers_are_stopped_when_the_program_fails(image: Image) -> None:
     assert ["second stopped", "first stopped", ""] == ended.stdout.split("\n")
 
 
+#: What a server, and a program that needs it, do when one of them fails; `{...}` on the way out.
+FALLING = """
+    import sys
+    from sagemaker_framework import SingleProcessStrategy, Trainer
+    SERVER = '''
+    import os, socket, sys, time
+    server = socket.create_server(("127.0.0.1", 0))
+    print(server.getsockname()[1], file=open("new", "w"))
+    os.rename("new", "port")
+    client, _ = server.accept()
+    SERVER_DOES
+    '''
+    class Servers(SingleProcessStrategy):
+        def start_servers(self, launch):
+            launch("server", [sys.executable, "-c", SERVER], cwd=self.env.model_dir)
+    class MyTrainer(Trainer):
+        def strategy(self): return Servers(self.env)
+"""
+ASKS = (
+    "import os, socket, sys, time\nport = os.environ['SM_MODEL_DIR'] + '/port'\n"
+    "while not os.path.exists(port): time.sleep(0.01)\n"
+    "server = socket.create_connection(('127.0.0.1', int(open(port).read())))\n"
+)
+
+
+def test_a_server_that_is_slow_to_fail_is_the_cause(image: Image) -> None:
+    """A server that says why it fails, and takes a moment to end, is heard of after the program that it failed."""
+    image.job.program(ASKS + "if not server.recv(1): raise ConnectionError('lost a server')")
+    fails = "print('no space left for keys', file=sys.stderr); client.close(); time.sleep(0.1); sys.exit(4)"
+    for _ in range(3):
+        ended = image.run(FALLING.replace("SERVER_DOES", fails))
+        (image.job.base / "model/port").unlink()
+
+        assert (4, "server exited with code 4 while train.py was running: no space left for keys") == (
+            ended.returncode,
+            ended.cause,
+        )
+
+
+def test_a_program_whose_server_fails_because_of_it_is_the_cause(image: Image) -> None:
+    """A server that ends because the program has gone is a consequence."""
+    image.job.program(ASKS + "sys.exit(3)")
+    ends = "client.recv(1); sys.exit('lost a worker')"
+    for _ in range(3):
+        ended = image.run(FALLING.replace("SERVER_DOES", ends))
+        (image.job.base / "model/port").unlink()
+
+        assert (3, "train.py exited with code 3") == (ended.returncode, ended.cause)
+
+
+def test_servers_that_ignore_the_request_to_end_take_ten_seconds_together(image: Image) -> None:
+    """Not ten seconds each, one after the other."""
+    image.job.program("")
+    text = SERVERS.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    image.job.program(WAIT_FOR_SERVERS + "    pass\n")
+    begun = time.monotonic()
+    ended = image.run(text)
+
+    assert ended.succeeded
+    assert time.monotonic() - begun < 15
+
+
 # -- functions -----------------------------------------------------------------------------------------------------
 
 
@@ -392,7 +455,7 @@ def test_the_seed_documents_framework_container(image: Image) -> None:
     image.job.program("import sys, os; print(sys.argv[1:], os.environ['SAGEMAKER_CHANNELS'])")
     ended = image.run(
         """
-        import sagemaker_framework as framework
+        from sagemaker_framework.beta import framework
 
         def train(env):
             env = framework.training_env()

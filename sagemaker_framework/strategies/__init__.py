@@ -21,11 +21,14 @@ _STRATEGIES = {
 _PARAMETER_SERVER = "sagemaker_parameter_server_enabled"
 
 
-def choose(values: Mapping[str, Any]) -> DistributionStrategy:
+def choose(
+    values: Mapping[str, Any], parameter_servers: type[DistributionStrategy] | None = None
+) -> DistributionStrategy:
     """The strategy that the hyperparameters of the SageMaker SDK ask for.
 
     Args:
         values: the job's environment.
+        parameter_servers: the image's own strategy for parameter servers, if it has one.
 
     Raises:
         ConfigurationError: they ask for two, or for one that only the image can have.
@@ -49,10 +52,12 @@ def choose(values: Mapping[str, Any]) -> DistributionStrategy:
         raise ConfigurationError(
             f"the job asks for {' and '.join(asked)}, which do not go together: leave out all but one"
         )
+    if asked == [_PARAMETER_SERVER] and parameter_servers is not None:
+        return parameter_servers(values)
     if asked == [_PARAMETER_SERVER]:
         raise ConfigurationError(
             f"the job asks for {_PARAMETER_SERVER}, for which this image has no strategy: parameter servers differ "
-            "from framework to framework, so the image's Trainer has to return its own from strategy()"
+            "from framework to framework, so the image's Trainer has to name its own (parameter_servers)"
         )
     if asked == ["sagemaker_mpi_enabled"] and values["is_modelparallel_enabled"]:
         module, name = "model_parallel", "ModelParallelStrategy"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
-from sagemaker_framework.errors import ConfigurationError
+from sagemaker_framework.errors import ConfigurationError, TrainerError
 from sagemaker_framework.strategies.base import DistributionStrategy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
@@ -101,7 +102,11 @@ class ParameterServerStrategy(DistributionStrategy):
             name: that of the port.
             host: the leader where it is not given.
         """
-        return int(self.agreed["ports"][host or self.hosts()[0]][name])
+        host = host or self.hosts()[0]
+        known = self.agreed["ports"].get(host, {})
+        if name not in known:
+            raise TrainerError(f"{host} has no port {name!r}: {type(self).__name__}.ports names {[*known]} there")
+        return int(known[name])
 
     def address(self, name: str, host: str) -> str:
         """`host:port`, where the processes of all hosts find a port of one of them.
@@ -115,18 +120,24 @@ class ParameterServerStrategy(DistributionStrategy):
     # -- for the Trainer ---------------------------------------------------------------------
 
     def offer(self) -> Mapping[str, Any]:
-        ports = {name: self._choose(name, preferred) for name, preferred in self.ports().items()}
+        wanted = self.ports()
+        if not isinstance(wanted, Mapping) or not all(_is_port(port) for port in wanted.values()):
+            raise TrainerError(f"{type(self).__name__}.ports returned {wanted!r}, not numbers from 0 to 65535 by names")
+        ports: dict[str, int] = {}
+        for name in wanted:
+            given = self.fixed_port(name)
+            if given is not None:
+                ports[name] = self._fixed(name, given)
         if len(set(ports.values())) < len(ports):
             raise ConfigurationError(f"two processes of a host cannot listen at the same port: {ports}")
-        offered: dict[str, Any] = {"ports": ports}
-        return {**offered, "address": self.own_address} if self.is_leader else offered
+        for name in wanted:
+            if name not in ports:
+                ports[name] = _other_port(wanted[name], ports.values())
+        return {"ports": ports, "address": self.own_address} if self.is_leader else {"ports": ports}
 
-    def _choose(self, name: str, preferred: int) -> int:
-        from sagemaker_framework.strategies.network import free_port, is_free
+    def _fixed(self, name: str, given: int | str) -> int:
+        from sagemaker_framework.strategies.network import is_free
 
-        given = self.fixed_port(name)
-        if given is None:
-            return free_port(preferred)
         port = int(given) if str(given).isdecimal() else 0
         if not 0 < port < 65536:
             raise ConfigurationError(f"the port of {name} is {given!r}, not a number from 1 to 65535")
@@ -145,3 +156,17 @@ class ParameterServerStrategy(DistributionStrategy):
 
     def env_vars(self) -> Mapping[str, str]:
         return self.role_env(self.role())
+
+
+def _is_port(port: object) -> bool:
+    return isinstance(port, int) and 0 <= port < 65536
+
+
+def _other_port(preferred: int, taken: Collection[int]) -> int:
+    """A port that is free, and none of those that are taken in a moment."""
+    from sagemaker_framework.strategies.network import free_port
+
+    port = free_port(0 if preferred in taken else preferred)
+    while port in taken:
+        port = free_port(0)
+    return port

@@ -1,5 +1,6 @@
 """Training with MXNet: its parameter servers, where the job asks for them."""
 
+import os
 import sys
 
 from sagemaker_framework import ParameterServerStrategy, PythonEntryPoint, Trainer
@@ -34,7 +35,9 @@ class MXNetServers(ParameterServerStrategy):
             "DMLC_PS_ROOT_URI": self.leader_address,
             "DMLC_PS_ROOT_PORT": str(self.port("scheduler")),
             "DMLC_NODE_HOST": self.own_address,
-            "PS_VERBOSE": str(self.env.additional_framework_parameters.get("_ps_verbose", 0)),
+            "PS_VERBOSE": str(
+                self.env.additional_framework_parameters.get("_ps_verbose", os.environ.get("PS_VERBOSE", 0))
+            ),
         }
 
 
@@ -42,6 +45,4 @@ class MXNetTrainer(Trainer):
     """What SAGEMAKER_TRAINING_MODULE names in the image."""
 
     framework_hyperparameters = ("_ps_port", "_ps_verbose")
-
-    def strategy(self):
-        return MXNetServers(self.env) if self.env.is_enabled("parameter_server") else super().strategy()
+    parameter_servers = MXNetServers

@@ -3,6 +3,7 @@
 MXNet has a process that exits wait for the other workers, which would wait for this one's gradients for ever.
 """
 
+import contextlib
 import os
 import runpy
 import sys
@@ -20,19 +21,22 @@ def main():
             sys.path[0] = os.path.dirname(os.path.abspath(name))
             runpy.run_path(name, run_name="__main__")
     except SystemExit as stop:
-        if not stop.code:
+        if stop.code is None or stop.code == 0:
             raise
         if not isinstance(stop.code, int):
             print(stop.code, file=sys.stderr)
         _exit(stop.code if isinstance(stop.code, int) else 1)
     except BaseException:
-        sys.excepthook(*sys.exc_info())
-        _exit(1)
+        try:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            _exit(1)
 
 
 def _exit(code):
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(Exception):  # The program may have closed it, or put something else in its place.
+            stream.flush()
     os._exit(code & 0xFF or 1)
 
 
