@@ -229,6 +229,20 @@ def test_a_locked_account(cluster: MakeCluster, mpirun: Mpirun) -> None:
     assert ["[0,algo-1] ran\n", "[1,algo-2] ran\n"] == [host.stdout for host in ended.values()], ended["algo-2"].stderr
 
 
+def test_an_sshd_that_is_slow_to_come_up(cluster: MakeCluster, mpirun: Mpirun) -> None:
+    """mpirun connects when it listens, and not before."""
+    job = cluster(2)
+    mpi(job, mpirun, "print('ran')", processes=1)
+    slow = (
+        "mv /usr/sbin/sshd /usr/sbin/sshd.own && "
+        "printf '#!/bin/sh\\nsleep 1\\nexec /usr/sbin/sshd.own \"$@\"\\n' > /usr/sbin/sshd && chmod +x /usr/sbin/sshd"
+    )
+    assert 0 == job["algo-2"].host.popen(["sh", "-c", slow]).wait()
+    ended = job.run()
+
+    assert ["[0,algo-1] ran\n", "[1,algo-2] ran\n"] == [host.stdout for host in ended.values()], ended["algo-1"].stderr
+
+
 def test_an_image_without_root(cluster: MakeCluster, mpirun: Mpirun) -> None:
     """Where the container runs as another user, so do mpirun, sshd and the ranks."""
     job = cluster(2)

@@ -17,7 +17,7 @@ from sagemaker_framework.entry_point import PythonEntryPoint
 from sagemaker_framework.errors import ConfigurationError
 from sagemaker_framework.strategies.base import DistributionStrategy
 from sagemaker_framework.strategies.multi_worker import MultiWorkerStrategy
-from sagemaker_framework.strategies.network import efa_variables, free_port, interface_variables
+from sagemaker_framework.strategies.network import await_listener, efa_variables, free_port, interface_variables
 
 
 def strategy(job: Job, name: str, values: dict[str, Any] | None = None, **asked: Any) -> DistributionStrategy:
@@ -302,3 +302,13 @@ def test_programs_on_several_hosts_know_where_to_meet(job: Job, monkeypatch: pyt
     variables = strategies.choose(values).env_vars()
 
     assert ("algo-1", None) == (variables["MASTER_ADDR"], variables.get("MASTER_PORT"))
+
+
+def test_whether_somebody_listens() -> None:
+    """A port is listened at from when a server is there, and not when it is merely bound."""
+    with socket.socket() as server:
+        server.bind(("", 0))
+        port = server.getsockname()[1]
+        assert not await_listener(port, 0)
+        server.listen()
+        assert await_listener(port, 0)

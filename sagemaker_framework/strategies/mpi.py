@@ -6,6 +6,7 @@ import os
 
 from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
 from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
+from sagemaker_framework.strategies.network import await_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _ERROR_CLASSES = (14, 16, 17, 75, 76, 77, 256 - 101, 256 - 61)
 
 #: The names of mpirun's option for how many processes there are.
 _COUNTS = ("-np", "-n", "-c")
+
+
+_SSHD = 5.0  # seconds that an sshd has until it listens
 
 
 class MPIStrategy(LauncherStrategy):
@@ -122,6 +126,8 @@ class MPIStrategy(LauncherStrategy):
         super().start_servers(launch)
         if self._server is not None:
             launch("sshd", self._server.command(self.agreed["key"]), env=os.environ)
+            # mpirun connects as soon as all hosts have started theirs; one that never listens is for it to complain of.
+            await_listener(self._server.port, _SSHD)
 
     def _mpirun(self, folder: str) -> list[str]:
         hosts = [(host, self.offers[host]["processes"]) for host in self.hosts()]

@@ -109,6 +109,35 @@ def own_address(values: Mapping[str, Any]) -> str:
         ) from error
 
 
+def await_listener(port: int, seconds: float) -> bool:
+    """Wait until somebody listens at a port of this host, without connecting.  Whether that is so within so long.
+
+    Args:
+        port: the port.
+        seconds: how long to wait.
+    """
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not _is_listened_at(port):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _is_listened_at(port: int) -> bool:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                sockets = [line.split() for line in file]
+        except OSError:
+            continue
+        if any(fields[3] == "0A" and fields[1].endswith(f":{port:04X}") for fields in sockets[1:]):  # 0A is LISTEN.
+            return True
+    return False
+
+
 def is_free(port: int) -> bool:
     """Whether a program on this host could listen at `port`."""
     return free_port(port) == port

@@ -80,6 +80,7 @@ class Server:
 
     Attributes:
         offer: what the leader has to know of it, as JSON has it.
+        port: where it listens.
 
     Raises:
         ConfigurationError: the image has no sshd, or the user has no account.
@@ -91,8 +92,8 @@ class Server:
 
         self._folder = folder
         self._sshd = _find("sshd", "openssh-server")
-        self._port = free_port(0)
-        self.offer: Mapping[str, Any] = {"port": self._port, "user": _user(), "host_key": _make_key(folder, "host_key")}
+        self.port = free_port(0)
+        self.offer: Mapping[str, Any] = {"port": self.port, "user": _user(), "host_key": _make_key(folder, "host_key")}
 
     def command(self, public_key: str) -> list[str]:
         """The argument list that runs it.
@@ -104,7 +105,7 @@ class Server:
             FrameworkError: its files cannot be written.
         """
         pam = "yes" if _is_locked() else "no"
-        settings = _SERVER.format(port=self._port, folder=self._folder, user=_user(), pam=pam)
+        settings = _SERVER.format(port=self.port, folder=self._folder, user=_user(), pam=pam)
         _write(self._folder, "sshd_config", settings)
         _write(self._folder, "authorized_keys", f"restrict {public_key}\n")
         own = [
