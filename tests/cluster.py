@@ -36,6 +36,9 @@ SHARED = [Path(__file__).parent.parent, sys.prefix, sys.base_prefix]
 
 MakeCluster = Callable[..., "Cluster"]
 
+#: Seconds in which all hosts have to be gone after a fault.
+SOON = 15.0
+
 
 class Ended(Finished):
     """How the `train` command of one host ended.
@@ -221,6 +224,25 @@ class Cluster:
             parts += [f"--- {name}: {how}; running: {running}", f"failure: {job.failure!r}"]
             parts += [stream.decode("utf-8", "replace") for stream in (job.stdout, job.stderr)]
         return "\n".join(parts)
+
+
+def running(job: Cluster, host: str, what: str) -> list[int]:
+    """The processes of a host with `what` on their command line."""
+    return [process.pid for process in job[host].host.processes() if what in process.command]
+
+
+def assert_all_failed(ended: Mapping[str, Ended], cause: str, exit_code: int = 1) -> None:
+    """All these hosts failed for the same reason, have no success marker, and left nothing running."""
+    assert_all_begin(ended, cause, exit_code)
+    assert dict.fromkeys(ended, cause) == {name: host.cause for name, host in ended.items()}
+
+
+def assert_all_begin(ended: Mapping[str, Ended], cause: str, exit_code: int) -> None:
+    """The same, where the reason begins so."""
+    assert [] == [host.cause for host in ended.values() if not host.cause.startswith(cause)]
+    assert dict.fromkeys(ended, (exit_code, False, [])) == {
+        name: (host.returncode, host.has_success_marker, host.left) for name, host in ended.items()
+    }
 
 
 @pytest.fixture

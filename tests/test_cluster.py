@@ -14,12 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster import Cluster, Ended, HostJob, MakeCluster
+from cluster import SOON, Cluster, Ended, HostJob, MakeCluster, assert_all_failed
 
 pytestmark = pytest.mark.cluster
-
-#: Seconds in which the survivors of a fault have to be gone.
-SOON = 15.0
 
 #: Runs until it is stopped, and says when it has begun.
 SLEEPS = "import time; print('begun', flush=True); time.sleep(600)"
@@ -40,14 +37,6 @@ def launcher(job: HostJob) -> int:
     """The process ID of a host's `train` command."""
     (train,) = [process for process in job.host.processes() if "sagemaker_framework.cli" in process.command]
     return train.pid
-
-
-def assert_all_say(ended: dict[str, Ended], cause: str, exit_code: int = 1) -> None:
-    """All these hosts failed for the same reason, have no success marker, and left nothing running."""
-    assert dict.fromkeys(ended, cause) == {name: host.cause for name, host in ended.items()}
-    assert dict.fromkeys(ended, exit_code) == {name: host.returncode for name, host in ended.items()}
-    assert [] == [name for name, host in ended.items() if host.has_success_marker]
-    assert {name: [] for name in ended} == {name: host.left for name, host in ended.items()}
 
 
 def test_all_hosts_succeed(cluster: MakeCluster) -> None:
@@ -99,7 +88,7 @@ def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) ->
 
     rank = failing[-1]
     cause = f"{failing}, rank {int(rank) - 1}: train.py exited with code 1: ValueError: no such optimizer"
-    assert_all_say(ended, cause)
+    assert_all_failed(ended, cause)
     assert all("raise ValueError" in (host.failure or "") for host in ended.values())
     assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 3
 
@@ -109,7 +98,7 @@ def test_the_exit_code_of_the_first_to_fail(cluster: MakeCluster) -> None:
     job = cluster(2)
     job.program("import os, sys; sys.exit(7 if os.environ['SM_CURRENT_HOST'] == 'algo-2' else 0)")
 
-    assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+    assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
 
 
 def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
@@ -123,7 +112,7 @@ def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
         "time.sleep(600)\n"
     )
 
-    assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+    assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
 
 
 @pytest.mark.fault
@@ -142,7 +131,7 @@ def test_a_hook_that_fails_on_one_host(cluster: MakeCluster) -> None:
     job.program("print('ran')")
     ended = job.run(SOON)
 
-    assert_all_say(ended, "algo-2, rank 1: no GPU here")
+    assert_all_failed(ended, "algo-2, rank 1: no GPU here")
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
@@ -164,7 +153,7 @@ def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
     else:
         (cause,) = {host.cause for host in ended.values()}
         assert re.match("algo-2, rank 1: this host (went away: its connection is lost|has not answered)", cause)
-        assert_all_say(ended, cause)
+        assert_all_failed(ended, cause)
 
 
 @pytest.mark.fault
@@ -212,7 +201,7 @@ def test_a_host_that_never_comes_up(cluster: MakeCluster) -> None:
     job.start("algo-1", "algo-2")
     ended = job.finish(12 + SOON)
 
-    assert_all_say(
+    assert_all_failed(
         ended,
         "algo-3, rank 2: not all hosts were ready 12 s after the first was: waited for algo-3 (has not connected)",
     )
@@ -233,7 +222,7 @@ def test_a_name_that_never_resolves(cluster: MakeCluster) -> None:
 
     late = "waited for algo-9 (its name does not resolve)"
 
-    assert_all_say(job.run(2 + SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}")
+    assert_all_failed(job.run(2 + SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}")
 
 
 @pytest.mark.fault
@@ -398,7 +387,7 @@ def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> 
     (cause,) = {host.cause for host in ended.values()}
     assert cause.startswith("algo-2, rank 1: server exited with code 1")
     assert cause.endswith("no port left")
-    assert_all_say(ended, cause)
+    assert_all_failed(ended, cause)
 
 
 PARAMETER_SERVERS = """
@@ -498,7 +487,7 @@ def test_a_program_that_does_not_decide_and_fails(cluster: MakeCluster) -> None:
     parameter_servers(job, "if host == 'algo-2': sys.exit('no data')\ntime.sleep(600)", all_decide=False)
 
     cause = "algo-2, rank 1: train.py exited with code 1 while the job was running: no data"
-    assert_all_say(job.run(SOON), cause)
+    assert_all_failed(job.run(SOON), cause)
 
 
 @pytest.mark.fault
@@ -519,7 +508,7 @@ def test_a_server_that_is_killed(cluster: MakeCluster, killed: str) -> None:
         f"{killed}, rank {job.names.index(killed)}: server was killed by signal 9 (SIGKILL) while train.py was running"
     )
     assert cause.startswith(how)
-    assert_all_say(ended, cause, 137)
+    assert_all_failed(ended, cause, 137)
 
 
 @pytest.mark.fault
@@ -589,7 +578,7 @@ def test_a_host_that_takes_no_part_does_not_decide(cluster: MakeCluster) -> None
 
     (cause,) = {host.cause for host in ended.values()}
     assert cause.startswith("algo-2, rank 1: Servers: on no host is there a program to wait for")
-    assert_all_say(ended, cause)
+    assert_all_failed(ended, cause)
 
 
 @pytest.mark.fault
@@ -622,7 +611,7 @@ def test_an_agreement_that_fails(cluster: MakeCluster) -> None:
         each.write("my_container.py", text.replace('return {"ports"', 'raise FrameworkError("too few"); {"ports"'))
     ended = job.run(SOON)
 
-    assert_all_say(ended, "algo-1, rank 0: too few")
+    assert_all_failed(ended, "algo-1, rank 0: too few")
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
@@ -688,7 +677,7 @@ def test_a_module_that_cannot_be_imported_on_one_host(cluster: MakeCluster) -> N
         assert cause.startswith(
             f"{broken}, rank {int(broken[-1]) - 1}: SAGEMAKER_TRAINING_MODULE=own:Trainer: importing own"
         )
-        assert_all_say(ended, cause)
+        assert_all_failed(ended, cause)
 
 
 def test_hosts_that_are_to_be_independent(cluster: MakeCluster) -> None:
@@ -711,4 +700,4 @@ def test_ten_failures_in_a_row(cluster: MakeCluster) -> None:
             each.stdout.clear()
             each.stderr.clear()
             Path(each.base / "output/failure").unlink(missing_ok=True)
-        assert_all_say(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+        assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)

@@ -12,13 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import SHARED, Cluster, Ended, MakeCluster, Mpirun
+from cluster import SHARED, SOON, Cluster, MakeCluster, Mpirun, assert_all_failed, running
 from jobs import TRAIN
 
 pytestmark = pytest.mark.cluster
-
-#: Seconds in which all hosts have to be gone after a fault.
-SOON = 15.0
 
 
 def mpi(job: Cluster, mpirun: Mpirun, program: str, processes: int = 2, options: str = "") -> None:
@@ -30,14 +27,6 @@ def mpi(job: Cluster, mpirun: Mpirun, program: str, processes: int = 2, options:
         sagemaker_mpi_num_of_processes_per_host=processes,
         sagemaker_mpi_custom_mpi_options=options,
     )
-
-
-def assert_all_failed(ended: dict[str, Ended], cause: str, exit_code: int) -> None:
-    """All these hosts failed for the same reason, have no success marker, and left nothing running."""
-    assert dict.fromkeys(ended, cause) == {name: host.cause for name, host in ended.items()}
-    assert dict.fromkeys(ended, (exit_code, False, [])) == {
-        name: (host.returncode, host.has_success_marker, host.left) for name, host in ended.items()
-    }
 
 
 def test_ranks_find_each_other(cluster: MakeCluster, mpirun: Mpirun) -> None:
@@ -330,11 +319,6 @@ MPI.COMM_WORLD.barrier()
 os.write(1, b'begun\\n')
 time.sleep(600)
 """
-
-
-def running(job: Cluster, host: str, what: str) -> list[int]:
-    """The processes of a host with `what` on their command line."""
-    return [process.pid for process in job[host].host.processes() if what in process.command]
 
 
 def begin(job: Cluster) -> None:

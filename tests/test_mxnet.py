@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, Ended, MakeCluster
+from cluster import SOON, Cluster, Ended, MakeCluster, assert_all_begin
 
 pytestmark = pytest.mark.frameworks
 
 EXAMPLE = Path(__file__).parents[1] / "examples/mxnet"
 
 #: Seconds in which all hosts have to be gone: after the last worker; after a fault.
-AT_ONCE, SOON = 2.0, 15.0
+AT_ONCE = 2.0
 
 #: Put before a program: tells what it has got.
 TELLS = """
@@ -115,14 +115,6 @@ def seconds_to_the_end(ended: Mapping[str, Ended]) -> float:
     return (last_host - max(worker_ended(host) for host in ended.values())) % 86400
 
 
-def assert_all_say(ended: dict[str, Ended], cause: str, exit_code: int) -> None:
-    """All hosts failed for the reason that begins so, have no success marker, and left nothing running."""
-    assert [] == [host.cause for host in ended.values() if not host.cause.startswith(cause)]
-    assert dict.fromkeys(ended, exit_code) == {name: host.returncode for name, host in ended.items()}
-    assert [] == [name for name, host in ended.items() if host.has_success_marker]
-    assert {name: [] for name in ended} == {name: host.left for name, host in ended.items()}
-
-
 # -- what an author writes -----------------------------------------------------------------------------------------
 
 
@@ -214,7 +206,7 @@ def test_a_process_that_is_killed(cluster: MakeCluster, host: str, role: str) ->
     ended = job.finish(SOON)
 
     name = "train.py" if role == "worker" else role
-    assert_all_say(ended, f"{host}, rank {job.names.index(host)}: {name} was killed by signal 9 (SIGKILL)", 137)
+    assert_all_begin(ended, f"{host}, rank {job.names.index(host)}: {name} was killed by signal 9 (SIGKILL)", 137)
 
 
 @pytest.mark.fault
@@ -237,7 +229,7 @@ def test_a_worker_that_fails(cluster: MakeCluster, host: str, what: str, code: i
     ended = job.finish(SOON)
 
     how = f"{host}, rank {job.names.index(host)}: train.py exited with code {code}"
-    assert_all_say(ended, f"{how}: {cause}" if cause else how, code)
+    assert_all_begin(ended, f"{how}: {cause}" if cause else how, code)
 
 
 @pytest.mark.fault
@@ -349,4 +341,4 @@ def test_the_documents_container_whose_script_fails(cluster: MakeCluster) -> Non
     """Servers and scheduler, which wait for workers for ever, are stopped where the script has failed."""
     ended = of_the_document(cluster(2), "raise ValueError('no such layer')")
 
-    assert_all_say(ended, "train.py exited with code 1: ValueError: no such layer", 1)
+    assert_all_begin(ended, "train.py exited with code 1: ValueError: no such layer", 1)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Cluster, Ended, MakeCluster
+from cluster import SOON, Cluster, Ended, MakeCluster, assert_all_begin
 
 pytestmark = pytest.mark.frameworks
 
 EXAMPLE = Path(__file__).parents[1] / "examples/tensorflow"
 
 #: Seconds in which all hosts have to be gone after a fault, and after the end of the last program that matters.
-SOON, AT_ONCE = 15.0, 2.0
+AT_ONCE = 2.0
 
 #: Longer than any training here takes on a machine that has much else to do.
 PATIENCE = 180.0
@@ -279,16 +279,6 @@ def training(tensorflow: Callable[..., Cluster]) -> Callable[..., Cluster]:
     return start
 
 
-def assert_all_say(ended: dict[str, Ended], cause: str, exit_code: int) -> None:
-    """All hosts failed, their reason begins with this, and they have no success marker and nothing left running."""
-    assert [True] * len(ended) == [host.cause.startswith(cause) for host in ended.values()], [
-        host.cause for host in ended.values()
-    ]
-    assert dict.fromkeys(ended, exit_code) == {name: host.returncode for name, host in ended.items()}
-    assert [] == [name for name, host in ended.items() if host.has_success_marker]
-    assert {name: [] for name in ended} == {name: host.left for name, host in ended.items()}
-
-
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("name", "cause"),
@@ -302,7 +292,7 @@ def test_a_server_is_killed(training: Callable[..., Cluster], name: str, cause: 
     job = training()
     os.kill(pid(job, name, "tf.distribute.Server"), signal.SIGKILL)
 
-    assert_all_say(job.finish(SOON), cause, 137)
+    assert_all_begin(job.finish(SOON), cause, 137)
 
 
 @pytest.mark.fault
@@ -312,7 +302,7 @@ def test_a_worker_is_killed(training: Callable[..., Cluster]) -> None:
     os.kill(pid(job, "algo-2", "train.py"), signal.SIGKILL)
 
     cause = "algo-2, rank 1: train.py was killed by signal 9 (SIGKILL) while the job was running"
-    assert_all_say(job.finish(SOON), cause, 137)
+    assert_all_begin(job.finish(SOON), cause, 137)
 
 
 @pytest.mark.fault
@@ -322,7 +312,7 @@ def test_a_worker_raises(training: Callable[..., Cluster]) -> None:
     job["algo-2"].write("raise", "")
 
     cause = "algo-2, rank 1: train.py exited with code 1 while the job was running: ValueError: no such image: 7.png"
-    assert_all_say(job.finish(SOON), cause, 1)
+    assert_all_begin(job.finish(SOON), cause, 1)
 
 
 @pytest.mark.fault
@@ -331,7 +321,7 @@ def test_the_chief_fails(training: Callable[..., Cluster]) -> None:
     job = training()
     job["algo-1"].write("exit", "")
 
-    assert_all_say(job.finish(SOON), "algo-1, rank 0: train.py exited with code 3", 3)
+    assert_all_begin(job.finish(SOON), "algo-1, rank 0: train.py exited with code 3", 3)
 
 
 @pytest.mark.fault
@@ -343,7 +333,7 @@ def test_a_port_that_the_job_sets_is_taken(tensorflow: Callable[..., Cluster]) -
     ended = without_listener(job.run(SOON))
 
     cause = "algo-2, rank 1: port 3000, which the job sets for ps, is taken on this host: leave it out, or set another"
-    assert_all_say(ended, cause, 1)
+    assert_all_begin(ended, cause, 1)
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 

@@ -9,12 +9,9 @@ import signal
 import time
 
 import pytest
-from cluster import Cluster, Ended, MakeCluster
+from cluster import SOON, Cluster, Ended, MakeCluster, assert_all_failed, running
 
 pytestmark = pytest.mark.cluster
-
-#: Seconds in which all hosts have to be gone after a fault.
-SOON = 15.0
 
 
 def torchrun(job: Cluster, program: str, processes: int = 2, options: str = "") -> None:
@@ -25,19 +22,6 @@ def torchrun(job: Cluster, program: str, processes: int = 2, options: str = "") 
         sagemaker_torch_distributed_num_of_processes_per_host=processes,
         sagemaker_torch_distributed_custom_torchrun_options=options,
     )
-
-
-def running(job: Cluster, host: str, what: str) -> list[int]:
-    """The processes of a host with `what` on their command line."""
-    return [process.pid for process in job[host].host.processes() if what in process.command]
-
-
-def assert_all_failed(ended: dict[str, Ended], cause: str, exit_code: int) -> None:
-    """All these hosts failed for the same reason, have no success marker, and left nothing running."""
-    assert dict.fromkeys(ended, cause) == {name: host.cause for name, host in ended.items()}
-    assert dict.fromkeys(ended, (exit_code, False, [])) == {
-        name: (host.returncode, host.has_success_marker, host.left) for name, host in ended.items()
-    }
 
 
 def test_ranks_find_each_other(cluster: MakeCluster) -> None:
