@@ -66,7 +66,10 @@ def test_the_examples_of_hooks_work(job: Job, tmp_path: Path, at: int) -> None:
     job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE=f"my_container:{attribute}")
     job.program("print('ran')")
 
-    assert "ran\n" == job.run().stdout
+    ended = job.run()
+
+    assert ended.succeeded
+    assert "ran" in ended.stdout.splitlines()  # Servers of the examples may say something too.
 
 
 @pytest.mark.parametrize("hooked", [Trainer, EntryPoint, DistributionStrategy, ParameterServerStrategy])
