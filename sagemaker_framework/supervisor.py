@@ -131,6 +131,21 @@ class Supervisor:
         for process in self._signalled:
             process.ask(signum)
 
+    def hold(self) -> None:
+        """From now on, a request to stop, or a failure elsewhere, does not come up before `release`."""
+        self._watching = True
+
+    def release(self) -> None:
+        """End what `hold` has begun.
+
+        Raises:
+            JobStopped: the job was asked to stop meanwhile; `on_stop` has been called.
+        """
+        self._watching = False
+        if self._stop_signal is not None:
+            self.on_stop(self._stop_signal)
+            raise JobStopped(self._stop_signal)
+
     def relay_stop(self, signum: int) -> None:
         """Be asked to stop because another host has been: the service asks all of them.  For other threads."""
         self._is_relayed = True

@@ -346,6 +346,7 @@ class _Job:
             return
         from sagemaker_framework import cluster
 
+        self._supervisor.hold()  # Other hosts may hear of this one before we know of the session ourselves.
         self.session = cluster.join(
             self._values,
             is_needed=strategy is not None,
@@ -355,6 +356,7 @@ class _Job:
             wait=self._supervisor.serve,
         )
         self._supervisor.on_stop = self.session.stopping
+        self._supervisor.release()
 
     def meet(
         self,

@@ -35,7 +35,9 @@ def began(job: Cluster, program: str = SLEEPS) -> None:
 
 def launcher(job: HostJob) -> int:
     """The process ID of a host's `train` command."""
-    (train,) = [process for process in job.host.processes() if "sagemaker_framework.cli" in process.command]
+    while not (trains := [each for each in job.host.processes() if "sagemaker_framework.cli" in each.command]):
+        time.sleep(0.01)  # It is only entering the host.
+    (train,) = trains
     return train.pid
 
 
