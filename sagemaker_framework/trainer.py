@@ -10,8 +10,8 @@ from types import CoroutineType
 
 from sagemaker_framework import configuration, entry_point, log, paths, strategies
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
+from sagemaker_framework.job import Job, Launch, are_named_texts, are_texts
 from sagemaker_framework.report import Report
-from sagemaker_framework.session import Alone
 from sagemaker_framework.strategies.single_process import SingleProcessStrategy
 from sagemaker_framework.supervisor import Supervisor, grace_seconds
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.environment import TrainingEnv
-    from sagemaker_framework.process import Process
-    from sagemaker_framework.session import Session
     from sagemaker_framework.strategies.base import DistributionStrategy
 
     T = TypeVar("T")
@@ -36,22 +34,14 @@ def _is_strategy(value: object) -> bool:
     return isinstance(value, DistributionStrategy)
 
 
-def _are_texts(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-
-
-def _are_named_texts(value: object) -> bool:
-    return isinstance(value, Mapping) and _are_texts([*value, *value.values()])
-
-
 #: What the hooks that return something have to return, in words and as a test.
 _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "source": ("a text or None", lambda value: value is None or isinstance(value, str)),
     "entry_point": ("an EntryPoint", lambda value: isinstance(value, entry_point.EntryPoint)),
     "strategy": ("a DistributionStrategy", _is_strategy),
-    "args": ("a list of texts", _are_texts),
-    "command": ("a list of texts or None", lambda value: value is None or _are_texts(value)),
-    "env_vars": ("texts by their names", _are_named_texts),
+    "args": ("a list of texts", are_texts),
+    "command": ("a list of texts or None", lambda value: value is None or are_texts(value)),
+    "env_vars": ("texts by their names", are_named_texts),
     "decides": ("True or False", lambda value: isinstance(value, bool)),
 }
 
@@ -113,7 +103,7 @@ class Trainer(ABC):
             JobStopped: the job was asked to stop, and the program ended well.
         """
         with Supervisor(grace_seconds()) as supervisor:
-            job = _Job(self._values, supervisor)
+            job = Job(self._values, supervisor)
             try:
                 job.join()
                 self._call(self.pre_train)
@@ -131,7 +121,7 @@ class Trainer(ABC):
         self._call(lambda: program.install(supervisor.run, self._values["region"]), of=program, name="install")
         return program
 
-    def _run(self, supervisor: Supervisor, job: _Job, program: EntryPoint) -> None:
+    def _run(self, supervisor: Supervisor, job: Job, program: EntryPoint) -> None:
         strategy = self._call(self.strategy)
         job.join(strategy)
         if strategy.needs_agreement and self._values["current_host"] not in strategy.hosts():
@@ -184,8 +174,8 @@ class Trainer(ABC):
         job.meet("done", facts, verify)
 
     def _agreed(
-        self, supervisor: Supervisor, job: _Job, strategy: DistributionStrategy, program: EntryPoint
-    ) -> tuple[list[str] | None, _Launch]:
+        self, supervisor: Supervisor, job: Job, strategy: DistributionStrategy, program: EntryPoint
+    ) -> tuple[list[str] | None, Launch]:
         """What this host runs, and how it starts servers, once all hosts are ready."""
         args = self._call(self.args)
         # What cannot be run had better fail now, before the other hosts are waited for.
@@ -198,12 +188,12 @@ class Trainer(ABC):
         strategy.agreed = job.meet("ready", self._call(strategy.offer, of=strategy), agree)
         argv = self._call(lambda: strategy.command(program, args), of=strategy, name="command")
         env_vars = [self._call(each.env_vars, of=each) for each in (program, self, strategy)]
-        return argv, _Launch(supervisor, job, entry_point.environment(*env_vars))
+        return argv, Launch(supervisor, job, entry_point.environment(*env_vars))
 
     def _run_program(
         self,
         supervisor: Supervisor,
-        job: _Job,
+        job: Job,
         strategy: DistributionStrategy,
         program: EntryPoint,
         argv: list[str],
@@ -238,7 +228,7 @@ class Trainer(ABC):
         if failure is not None:
             raise failure
 
-    def _failed(self, error: BaseException, supervisor: Supervisor, job: _Job) -> BaseException:
+    def _failed(self, error: BaseException, supervisor: Supervisor, job: Job) -> BaseException:
         """What the job has failed with, once everything on this host is stopped."""
         supervisor.conclude()
         if isinstance(error, JobInterrupted):
@@ -326,101 +316,6 @@ class Trainer(ABC):
         """
 
 
-class _Job:
-    """What there is to know, on this host, of the job as a whole."""
-
-    def __init__(self, values: Mapping[str, Any], supervisor: Supervisor) -> None:
-        self._values = values
-        self._supervisor = supervisor
-        self.session: Session = Alone(values["current_host"])
-        self.strategy: DistributionStrategy | None = None
-        self.process: Process | None = None  # the program's, once it has been started
-        self.needs_cleanup = True
-        self.has_ended_well = False
-
-    def join(self, strategy: DistributionStrategy | None = None) -> None:
-        """Begin to agree with the other hosts, where that is wanted; where `strategy` needs it, in any case."""
-        if len(self._values["hosts"]) < 2 or not isinstance(self.session, Alone):
-            return
-        if strategy is not None and not (strategy.needs_agreement and len(strategy.hosts()) > 1):
-            return
-        from sagemaker_framework import cluster
-
-        self._supervisor.hold()  # Other hosts may hear of this one before we know of the session ourselves.
-        self.session = cluster.join(
-            self._values,
-            is_needed=strategy is not None,
-            interrupt=self._supervisor.interrupt,
-            stop=self._supervisor.relay_stop,
-            wake=self._supervisor.wake,
-            wait=self._supervisor.serve,
-        )
-        self._supervisor.on_stop = self.session.stopping
-        self._supervisor.release()
-
-    def meet(
-        self,
-        phase: str,
-        brought: Mapping[str, Any],
-        agree: Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None,
-    ) -> Mapping[str, Any]:
-        """Wait until all hosts have come to the same point; see `Session.meet`."""
-        return self.session.meet(phase, brought, agree)
-
-    def await_end(self) -> None:
-        """Wait until all programs that decide have ended, on all hosts; also while the job is being stopped."""
-        session = self.session
-        self._supervisor.serve(lambda: session.is_ending, lambda signum: None, lambda: session.is_over)
-
-    def end_with_the_others(self) -> None:
-        """While the job is being stopped, keep the servers of this host, whose own program has failed."""
-        self.session.arrive("ended", {})
-        try:
-            self.await_end()
-        except FrameworkError as consequence:
-            log.error(str(consequence))
-
-    def taking_part(self, brought: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-        """Of what the hosts brought, that of those that take part in the strategy."""
-        assert self.strategy is not None
-        return {host: brought[host] for host in self.strategy.hosts() if host in brought}
-
-
-class _Launch:
-    """Starts servers; what `DistributionStrategy.start_servers` gets."""
-
-    def __init__(self, supervisor: Supervisor, job: _Job, program_env: dict[str, str]) -> None:
-        self._supervisor = supervisor
-        self._job = job
-        self.program_env = program_env
-
-    @property
-    def stopped_by(self) -> int | None:
-        return self._supervisor.stopped_by
-
-    def fail(self, error: FrameworkError) -> None:
-        # At once: this may be the job's first failure, although this host has just heard of another.
-        self._job.session.fail(error)
-        self._supervisor.interrupt(error)
-
-    def __call__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        *,
-        env_vars: Mapping[str, str] | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        may_end: bool = False,
-    ) -> Process:
-        if not _are_texts(argv):
-            raise TrainerError(f"launch({name!r}): its argument list is {argv!r}, not a list of texts")
-        if not all(each is None or _are_named_texts(each) for each in (env, env_vars)):
-            raise TrainerError(f"launch({name!r}): its variables are not texts by their names")
-        variables = {**self.program_env, **(env_vars or {})} if env is None else env
-        return self._supervisor.launch(name, argv, env=variables, cwd=cwd, may_end=may_end)
-
-
 def train(stops: Sequence[int] = ()) -> int:
     """Run the job that this container was started for, and report how it ended.
 
@@ -482,7 +377,7 @@ def _find_or_tell(values: Mapping[str, Any]) -> Callable[[], object]:
         return _find(values)
     except FrameworkError as error:
         with Supervisor(grace_seconds()) as supervisor:
-            job = _Job(values, supervisor)
+            job = Job(values, supervisor)
             try:
                 job.join()
                 supervisor.conclude()

@@ -26,6 +26,7 @@ LAYERS = [
     ["local"],
     ["cli"],
     ["trainer"],
+    ["job"],
     ["cluster"],
     ["leader", "member"],
     ["background"],
