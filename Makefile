@@ -47,7 +47,7 @@ test: $(READY)
 
 .PHONY: test-all
 test-all:
-	@$(PYTHON) tests/every_python.py $(PYTHONS)
+	@$(PYTHON) tests/kit/every_python.py $(PYTHONS)
 
 # Hosts are made by root only; elsewhere these tests are skipped.
 .PHONY: test-cluster
@@ -59,10 +59,10 @@ test-cluster: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
 test-frameworks: test-mxnet test-tensorflow
 
 test-mxnet: $(MXNET)/ready-$(subst /,_,$(PYTHON))
-	$(MXNET)/bin/python -m pytest -m frameworks tests/test_mxnet.py $(ARGS)
+	$(MXNET)/bin/python -m pytest -m frameworks tests/frameworks/test_mxnet.py $(ARGS)
 
 test-tensorflow: $(TENSORFLOW)/ready-$(subst /,_,$(PYTHON))
-	$(TENSORFLOW)/bin/python -m pytest -m frameworks tests/test_tensorflow.py $(ARGS)
+	$(TENSORFLOW)/bin/python -m pytest -m frameworks tests/frameworks/test_tensorflow.py $(ARGS)
 
 .PHONY: cluster-tools
 cluster-tools:
@@ -72,7 +72,7 @@ cluster-tools:
 # Built, from Debian's packages and PyPI's, and run where nothing of the machine's own containers is touched.
 .PHONY: test-images
 test-images: $(READY)
-	$(BIN)/python -m pytest -m images tests/test_images.py $(ARGS)
+	$(BIN)/python -m pytest -m images tests/images/test_images.py $(ARGS)
 
 .PHONY: image-tools
 image-tools:

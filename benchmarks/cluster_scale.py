@@ -23,9 +23,10 @@ from typing import Any
 
 from job import Job
 
-from sagemaker_framework import cluster, configuration
-from sagemaker_framework.background import BEAT
-from sagemaker_framework.wire import Connection, ConnectionLost, nonce, proof, same
+from sagemaker_framework import cluster
+from sagemaker_framework.cluster.thread import BEAT
+from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce, proof, same
+from sagemaker_framework.config import files
 
 PORT = 17776
 #: Tells that it has begun, and runs until it is told to end.
@@ -65,7 +66,9 @@ class Member:
 
     def arrive(self, phase: str) -> None:
         """Say that this host has come to a phase."""
-        self.connection.send({"type": "at", "phase": phase, "brought": {"decides": True}, "sent": time.monotonic()})
+        self.connection.send(
+            {"type": "at", "phase": phase, "payload": {"completes_job": True}, "sent": time.monotonic()}
+        )
 
 
 class Run:
@@ -83,7 +86,7 @@ class Run:
             cluster.PORT_VARIABLE: str(PORT),
         }
         os.environ["SAGEMAKER_BASE_DIR"] = folder
-        self.key = cluster.job_key(configuration.read(), environ)
+        self.key = cluster.job_key(files.read(), environ)
         self.train = subprocess.Popen(
             job.train, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )

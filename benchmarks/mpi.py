@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sagemaker_framework.local.hosts import Host, Hosts
+from sagemaker_framework.local.backends.namespace.hosts import Host, Hosts
+from sagemaker_framework.strategies._ssh import Client, Server
 from sagemaker_framework.strategies.mpi import _defaults, _mpirun, _version
-from sagemaker_framework.strategies.ssh import Client, Server
 
 PROGRAM = "from mpi4py import MPI\nMPI.COMM_WORLD.Barrier()\n"
 FOLDER = "/tmp/raw"
@@ -36,7 +36,7 @@ def on_host(what: str, *args: str) -> None:
         print(" ".join(client.command(json.loads(sys.stdin.readline()))), flush=True)
     else:
         server = Server(FOLDER)
-        print(json.dumps(server.offer), flush=True)
+        print(json.dumps(server.advert), flush=True)
         command = server.command(*args)
         os.execv(command[0], command)
 
@@ -57,8 +57,8 @@ def raw_mpirun(hosts: list[Host], ranks: int) -> list[str]:
     assert client.stdout is not None
     key = client.stdout.readline().strip()
     servers = {host.name: start(host, "server", key) for host in others}
-    offers = {name: json.loads(server.stdout.readline()) for name, server in servers.items() if server.stdout}
-    client.stdin.write(json.dumps(offers) + "\n")
+    adverts = {name: json.loads(server.stdout.readline()) for name, server in servers.items() if server.stdout}
+    client.stdin.write(json.dumps(adverts) + "\n")
     client.stdin.flush()
     agent = client.stdout.readline().split()
     lines = [f"{host.name if host is not leader else 'localhost'} slots={ranks}\n" for host in hosts]

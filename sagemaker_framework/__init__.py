@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from sagemaker_framework import entry_point as entry_point
     from sagemaker_framework import errors as errors
     from sagemaker_framework import trainer as trainer
+    from sagemaker_framework.config.environment import TrainingEnv as TrainingEnv
+    from sagemaker_framework.config.environment import training_env as training_env
     from sagemaker_framework.entry_point import EntryPoint as EntryPoint
     from sagemaker_framework.entry_point import PythonEntryPoint as PythonEntryPoint
     from sagemaker_framework.entry_point import ShellEntryPoint as ShellEntryPoint
-    from sagemaker_framework.environment import TrainingEnv as TrainingEnv
-    from sagemaker_framework.environment import training_env as training_env
     from sagemaker_framework.errors import FrameworkError as FrameworkError
     from sagemaker_framework.strategies.base import DistributionStrategy as DistributionStrategy
     from sagemaker_framework.strategies.launcher import LauncherStrategy as LauncherStrategy
@@ -37,8 +37,8 @@ _HOMES = {
     "SingleProcessStrategy": "strategies.single_process",
     "TorchrunStrategy": "strategies.torchrun",
     "Trainer": "trainer",
-    "TrainingEnv": "environment",
-    "training_env": "environment",
+    "TrainingEnv": "config.environment",
+    "training_env": "config.environment",
     "entry_point": None,
     "errors": None,
     "trainer": None,

@@ -6,17 +6,18 @@ import os
 import sys
 from abc import ABC, abstractmethod
 
-from sagemaker_framework import log, paths
+from sagemaker_framework import log
+from sagemaker_framework.config import paths
 from sagemaker_framework.errors import EntryPointError, JobStopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sagemaker_framework.process import Ended
+    from sagemaker_framework.processes.process import ProcessResult
 
     #: Runs a process to its end, supervised: `run(name, argv, env=..., cwd=...)`.
-    Run = Callable[..., Ended]
+    Run = Callable[..., ProcessResult]
 
 
 class EntryPoint(ABC):
@@ -83,7 +84,7 @@ class EntryPoint(ABC):
         """
         # Looked at here too, so that a job with nothing to install does not even import the installer.
         if any(os.path.exists(self._path(file)) for file in ("requirements.txt", "pyproject.toml", "setup.py")):
-            from sagemaker_framework import requirements
+            from sagemaker_framework.code import requirements
 
             requirements.install(self.code_dir, self.interpreter, run, region=region)
 
@@ -161,7 +162,7 @@ class PythonEntryPoint(EntryPoint):
         return is_below
 
     def _may_be_installed(self, module: str) -> bool:
-        from sagemaker_framework import requirements
+        from sagemaker_framework.code import requirements
 
         top = self._path(module.replace(".", "/"))
         return os.path.isfile(f"{top}.py") or os.path.isdir(top) or requirements.is_project(self.code_dir)
@@ -191,7 +192,7 @@ class PythonEntryPoint(EntryPoint):
     def install(self, run: Run, region: str | None = None) -> None:
         super().install(run, region)
         if os.path.isdir(self._path(self.name)) and os.path.normpath(self.name) != ".":
-            from sagemaker_framework import requirements
+            from sagemaker_framework.code import requirements
 
             requirements.install(self._path(self.name), self.interpreter, run, region=region)
 
@@ -270,7 +271,7 @@ def run(
     where = paths.current()
     if not isinstance(user_entry_point, str):
         uri, user_entry_point, args, env_vars = where.code, uri, user_entry_point, args  # type: ignore[assignment]
-    from sagemaker_framework.supervisor import Supervisor, grace_seconds
+    from sagemaker_framework.processes.supervisor import Supervisor, grace_seconds
 
     with Supervisor(grace_seconds()) as supervisor:
         region = os.environ.get("AWS_REGION")
@@ -300,7 +301,7 @@ def fetch(uri: str, code_dir: str, region: str | None) -> None:
         SourceError: the code cannot be had.
     """
     if os.path.realpath(uri) != os.path.realpath(code_dir):
-        from sagemaker_framework import source
+        from sagemaker_framework.code import source
 
         source.fetch(uri, code_dir, region=region)
 

@@ -39,7 +39,7 @@ class FrameworkError(Exception):
     #: When it happened (`time.monotonic()`): of several hosts' failures, the first is the job's.
     at: float
     #: Whether it is likely to be a consequence of another: of several failures, one that is not is the job's.
-    is_doubtful: bool = False
+    is_secondary: bool = False
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         error = super().__new__(cls, *args, **kwargs)

@@ -8,12 +8,13 @@ from abc import ABC
 from collections.abc import Mapping
 from types import CoroutineType
 
-from sagemaker_framework import configuration, entry_point, log, paths, strategies
+from sagemaker_framework import entry_point, log, strategies
+from sagemaker_framework.config import files, paths
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
-from sagemaker_framework.job import Job, Launch, are_named_texts, are_texts
-from sagemaker_framework.report import Report
+from sagemaker_framework.processes.supervisor import Supervisor, grace_seconds
 from sagemaker_framework.strategies.single_process import SingleProcessStrategy
-from sagemaker_framework.supervisor import Supervisor, grace_seconds
+from sagemaker_framework.workflow.report import Report
+from sagemaker_framework.workflow.run import JobRun, Launch, are_named_texts, are_texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, TypeVar
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.environment import TrainingEnv
     from sagemaker_framework.strategies.base import DistributionStrategy
 
     T = TypeVar("T")
@@ -42,7 +43,7 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "args": ("a list of texts", are_texts),
     "command": ("a list of texts or None", lambda value: value is None or are_texts(value)),
     "env_vars": ("texts by their names", are_named_texts),
-    "decides": ("True or False", lambda value: isinstance(value, bool)),
+    "completes_job": ("True or False", lambda value: isinstance(value, bool)),
 }
 
 
@@ -84,13 +85,13 @@ class Trainer(ABC):
     parameter_servers: type[DistributionStrategy] | None = None
 
     def __init__(self, env: Mapping[str, Any]) -> None:
-        self._values = configuration.claim(env, self.framework_hyperparameters)
+        self._values = files.claim(env, self.framework_hyperparameters)
 
     @property
     def env(self) -> TrainingEnv:
         """The job's environment."""
         # Made when first asked for: a job whose image asks for nothing starts sooner without attrs.
-        from sagemaker_framework.environment import view
+        from sagemaker_framework.config.environment import view
 
         self._values = view(self._values)
         return self._values
@@ -103,7 +104,7 @@ class Trainer(ABC):
             JobStopped: the job was asked to stop, and the program ended well.
         """
         with Supervisor(grace_seconds()) as supervisor:
-            job = Job(self._values, supervisor)
+            job = JobRun(self._values, supervisor)
             try:
                 job.join()
                 self._call(self.pre_train)
@@ -121,10 +122,10 @@ class Trainer(ABC):
         self._call(lambda: program.install(supervisor.run, self._values["region"]), of=program, name="install")
         return program
 
-    def _run(self, supervisor: Supervisor, job: Job, program: EntryPoint) -> None:
+    def _run(self, supervisor: Supervisor, job: JobRun, program: EntryPoint) -> None:
         strategy = self._call(self.strategy)
         job.join(strategy)
-        if strategy.needs_agreement and self._values["current_host"] not in strategy.hosts():
+        if strategy.is_distributed and self._values["current_host"] not in strategy.hosts():
             log.info("this host takes no part in the distribution: it runs the program alone")
             strategy = SingleProcessStrategy(self._values)
         job.strategy = strategy
@@ -132,34 +133,34 @@ class Trainer(ABC):
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
 
         def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            if not any(each.get("decides") for each in job.taking_part(serving).values()):
+            if not any(each.get("completes_job") for each in job.taking_part(serving).values()):
                 raise TrainerError(
                     f"{type(strategy).__name__}: on no host is there a program to wait for: "
-                    "command returned None, or decides False, on every one"
+                    "command returned None, or completes_job False, on every one"
                 )
             return {}
 
-        decides = argv is not None and self._call(strategy.decides, of=strategy)
-        job.meet("serving", {"decides": decides}, see)
+        completes_job = argv is not None and self._call(strategy.completes_job, of=strategy)
+        job.barrier("serving", {"completes_job": completes_job}, see)
         if argv is not None:
             try:
-                self._run_program(supervisor, job, strategy, program, argv, launch.program_env, decides)
+                self._run_program(supervisor, job, strategy, program, argv, launch.program_env, completes_job)
             except FrameworkError:
-                if decides and supervisor.stopped_by is not None and supervisor.has_servers:
+                if completes_job and supervisor.stopped_by is not None and supervisor.has_servers:
                     job.end_with_the_others()
                 raise
         else:
             log.info("serving the other hosts until the job is over")
             supervisor.serve(
-                lambda: job.session.is_ending, lambda signum: strategy.stop(None, signum), strategy.is_idle
+                lambda: job.session.programs_done, lambda signum: strategy.stop(None, signum), strategy.is_idle
             )
         job.has_ended_well = True
-        if decides and (supervisor.stopped_by is None or supervisor.has_servers):
+        if completes_job and (supervisor.stopped_by is None or supervisor.has_servers):
             # Also when the job is stopped: programs elsewhere may still save what the servers here hold.
             job.session.arrive("ended", {})
             job.await_end()
         supervisor.stop_all()
-        facts = self._call(strategy.finished, of=strategy)
+        summaries = self._call(strategy.summary, of=strategy)
         if supervisor.stopped_by is not None:
             raise JobStopped(supervisor.stopped_by)
         self._call(self.post_train)
@@ -167,25 +168,25 @@ class Trainer(ABC):
         self._call(self.cleanup)
         self._call(strategy.close, of=strategy)
 
-        def verify(facts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            self._call(lambda: strategy.verify(job.taking_part(facts)), of=strategy, name="verify")
+        def verify(summaries: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+            self._call(lambda: strategy.verify(job.taking_part(summaries)), of=strategy, name="verify")
             return {}
 
-        job.meet("done", facts, verify)
+        job.barrier("done", summaries, verify)
 
     def _agreed(
-        self, supervisor: Supervisor, job: Job, strategy: DistributionStrategy, program: EntryPoint
+        self, supervisor: Supervisor, job: JobRun, strategy: DistributionStrategy, program: EntryPoint
     ) -> tuple[list[str] | None, Launch]:
         """What this host runs, and how it starts servers, once all hosts are ready."""
         args = self._call(self.args)
         # What cannot be run had better fail now, before the other hosts are waited for.
         self._call(lambda: program.command(args), of=program, name="command")
 
-        def agree(offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            strategy.offers = job.taking_part(offers)
-            return self._call(lambda: strategy.agree(strategy.offers), of=strategy, name="agree")
+        def plan(adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+            strategy.adverts = job.taking_part(adverts)
+            return self._call(lambda: strategy.plan(strategy.adverts), of=strategy, name="plan")
 
-        strategy.agreed = job.meet("ready", self._call(strategy.offer, of=strategy), agree)
+        strategy.plan_result = job.barrier("ready", self._call(strategy.advertise, of=strategy), plan)
         argv = self._call(lambda: strategy.command(program, args), of=strategy, name="command")
         env_vars = [self._call(each.env_vars, of=each) for each in (program, self, strategy)]
         return argv, Launch(supervisor, job, entry_point.environment(*env_vars))
@@ -193,12 +194,12 @@ class Trainer(ABC):
     def _run_program(
         self,
         supervisor: Supervisor,
-        job: Job,
+        job: JobRun,
         strategy: DistributionStrategy,
         program: EntryPoint,
         argv: list[str],
         env: dict[str, str],
-        decides: bool,
+        completes_job: bool,
     ) -> None:
         begun = time.monotonic()
         entry_point.announce(program, argv)
@@ -209,10 +210,10 @@ class Trainer(ABC):
             cwd=program.code_dir,
             signals_group=program.signals_group,
             ask=strategy.stop,
-            may_end=not decides,
+            may_end=not completes_job,
         )
         job.process = process
-        if not decides:
+        if not completes_job:
             log.info(
                 f"the job lasts until the programs of other hosts have ended, whatever becomes of {program.name} here"
             )
@@ -224,11 +225,11 @@ class Trainer(ABC):
             # What was started on other hosts may have ended before what runs on this one.
             supervisor.serve(strategy.is_idle, lambda signum: None, strategy.is_idle)
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
-        failure = self._call(lambda: strategy.judge(ended), of=strategy, name="judge")
+        failure = self._call(lambda: strategy.check_exit(ended), of=strategy, name="check_exit")
         if failure is not None:
             raise failure
 
-    def _failed(self, error: BaseException, supervisor: Supervisor, job: Job) -> BaseException:
+    def _failed(self, error: BaseException, supervisor: Supervisor, job: JobRun) -> BaseException:
         """What the job has failed with, once everything on this host is stopped."""
         supervisor.conclude()
         if isinstance(error, JobInterrupted):
@@ -290,7 +291,7 @@ class Trainer(ABC):
 
     def args(self) -> list[str]:
         """The program's arguments.  Called once.  By default the user's hyperparameters."""
-        from sagemaker_framework.hyperparameters import to_cmd_args
+        from sagemaker_framework.config.hyperparameters import to_cmd_args
 
         return to_cmd_args(self._values["hyperparameters"])
 
@@ -299,7 +300,7 @@ class Trainer(ABC):
 
         By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
         """
-        return configuration.to_env_vars(self._values)
+        return files.to_env_vars(self._values)
 
     def post_train(self) -> None:
         """Finish what the program has done, such as converting its model.
@@ -336,7 +337,7 @@ def train(stops: Sequence[int] = ()) -> int:
         if stops:
             raise JobStopped(stops[0])
         report.begin()
-        values = configuration.read()
+        values = files.read()
         log.set_level(values["log_level"])
         _find_or_tell(values)()
     except FrameworkError as error:
@@ -377,7 +378,7 @@ def _find_or_tell(values: Mapping[str, Any]) -> Callable[[], object]:
         return _find(values)
     except FrameworkError as error:
         with Supervisor(grace_seconds()) as supervisor:
-            job = Job(values, supervisor)
+            job = JobRun(values, supervisor)
             try:
                 job.join()
                 supervisor.conclude()
@@ -434,7 +435,7 @@ def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tu
     by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     if not any(parameter.kind in by_position for parameter in parameters):
         return ()
-    from sagemaker_framework.environment import view
+    from sagemaker_framework.config.environment import view
 
     return (view(values),)
 

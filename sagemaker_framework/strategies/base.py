@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Protocol
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.environment import TrainingEnv
     from sagemaker_framework.errors import FrameworkError
-    from sagemaker_framework.process import Ended, Process
+    from sagemaker_framework.processes.process import Process, ProcessResult
 
     class Launch(Protocol):
         """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`.
@@ -61,38 +61,38 @@ class DistributionStrategy(ABC):
     May be overridden, in the order they are called:
 
     - `hosts()`: the hosts that take part
-    - `offer()`: what this host tells the leader
-    - `agree(offers)`: on the leader, what all hosts are told
+    - `advertise()`: what this host tells the leader
+    - `plan(adverts)`: on the leader, what all hosts are told
     - `env_vars()`: variables that the program gets besides the job's own
     - `start_servers(launch)`: helper processes beside the program
-    - `decides()`: whether the job lasts until the program has ended on this host
+    - `completes_job()`: whether the job lasts until the program has ended on this host
     - `stop(process, signum)`: how a request to stop reaches the program
     - `is_idle()`: whether a host that only serves has nothing left to stop
-    - `judge(ended)`: whether what `command` has started ended well
-    - `finished()`: whether all went well on this host
-    - `verify(facts)`: on the leader, whether all went well on all hosts
-    - `close()`: always, once `offer` has been called
+    - `check_exit(result)`: whether what `command` has started ended well
+    - `summary()`: whether all went well on this host
+    - `verify(summaries)`: on the leader, whether all went well on all hosts
+    - `close()`: always, once `advertise` has been called
 
     Args:
         env: the job's environment, `TrainingEnv` or another mapping with its names.
 
     Attributes:
-        needs_agreement: whether the hosts cannot run independently of each other.
-        offers: what each host that takes part has offered; on the leader only, from `agree` on.
-        agreed: what the leader's `agree` has returned; on each host that takes part, from `command` on.
+        is_distributed: whether the hosts cannot run independently of each other.
+        adverts: what each host that takes part has advertised; on the leader only, from `plan` on.
+        plan_result: what the leader's `plan` has returned; on each host that takes part, from `command` on.
     """
 
-    needs_agreement: bool = True
+    is_distributed: bool = True
 
     def __init__(self, env: Mapping[str, Any]) -> None:
         self._values = env
-        self.offers: Mapping[str, Mapping[str, Any]] = {}
-        self.agreed: Mapping[str, Any] = {}
+        self.adverts: Mapping[str, Mapping[str, Any]] = {}
+        self.plan_result: Mapping[str, Any] = {}
 
     @property
     def env(self) -> TrainingEnv:
         """The job's environment."""
-        from sagemaker_framework.environment import view
+        from sagemaker_framework.config.environment import view
 
         self._values = view(self._values)
         return self._values
@@ -109,20 +109,20 @@ class DistributionStrategy(ABC):
         """Whether this host is the first of those that take part."""
         return bool(self._values["current_host"] == self.hosts()[0])
 
-    def offer(self) -> Mapping[str, Any]:
+    def advertise(self) -> Mapping[str, Any]:
         """What this host tells the leader, as JSON has it, such as a port that is free here.
 
         Called once, by the Trainer, when the code and its requirements are in place. Raising fails the job.
         """
         return {}
 
-    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """What all hosts are told, as JSON has it.
 
-        Called once, by the Trainer, on the leader, when every host has made its offer. Raising fails the job.
+        Called once, by the Trainer, on the leader, when every host has advertised. Raising fails the job.
 
         Args:
-            offers: what the hosts that take part have offered, by their names.
+            adverts: what the hosts that take part have advertised, by their names.
         """
         return {}
 
@@ -150,7 +150,7 @@ class DistributionStrategy(ABC):
         stops it once they have ended on all hosts, the last one first. Raising fails the job. Does nothing by default.
         """
 
-    def decides(self) -> bool:
+    def completes_job(self) -> bool:
         """Whether the job lasts until the program has ended on this host.
 
         Called by the Trainer where `command` has returned something to run. By default it does. A program that
@@ -175,28 +175,28 @@ class DistributionStrategy(ABC):
         """Whether nothing of the program runs on a host that only serves; asked when the job is stopped."""
         return True
 
-    def judge(self, ended: Ended) -> FrameworkError | None:
+    def check_exit(self, result: ProcessResult) -> FrameworkError | None:
         """The failure that the end of what `command` has started means; None where all is well.
 
         Called once, by the Trainer. By default any exit code but 0 is a failure.
 
         Args:
-            ended: how it ended.
+            result: how it ended.
         """
-        return ended.error() if ended.exit_code else None
+        return result.error() if result.exit_code else None
 
-    def finished(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, Any]:
         """What this host has to say of how it went, as JSON has it.
 
         Called once, by the Trainer, when the programs of all hosts have ended well. Raising fails the job.
         """
         return {}
 
-    def verify(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
         """Look whether all went well.  Called once, by the Trainer, on the leader.  Raising fails the job.
 
         Args:
-            facts: what `finished` has returned on the hosts that take part, by their names.
+            summaries: what `summary` has returned on the hosts that take part, by their names.
         """
 
     def close(self) -> None:

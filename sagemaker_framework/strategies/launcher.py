@@ -6,11 +6,11 @@ import os
 import signal
 
 from sagemaker_framework import log
+from sagemaker_framework.cluster.session import patience
 from sagemaker_framework.errors import FrameworkError, JobStopped, ProgramError
-from sagemaker_framework.process import signal_name
-from sagemaker_framework.session import patience
+from sagemaker_framework.processes.process import signal_name
+from sagemaker_framework.strategies._network import efa_variables, interface_variables
 from sagemaker_framework.strategies.base import DistributionStrategy
-from sagemaker_framework.strategies.network import efa_variables, interface_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.process import Ended, Process
-    from sagemaker_framework.ranks import RankEnded, Ranks
+    from sagemaker_framework.processes.process import Process, ProcessResult
+    from sagemaker_framework.processes.rank_server import RankResult, Ranks
     from sagemaker_framework.strategies.base import Launch
 
 _PATIENCE = 1.0  # seconds
@@ -32,7 +32,7 @@ class LauncherStrategy(DistributionStrategy):
     """Has a launcher start ranks, and each host look after its own.
 
     The launcher is believed in nothing but where ranks are to run: their arguments and variables come from their
-    host, which also relays what they write, stops them, and learns how they end. See `ranks.py`.
+    host, which also relays what they write, stops them, and learns how they end. See `processes/rank_server.py`.
 
     Must be overridden:
 
@@ -41,7 +41,7 @@ class LauncherStrategy(DistributionStrategy):
     May be overridden:
 
     - `rank_command(entry_point, args)`: what each rank runs
-    - `is_doubtful(rank)`: whether a rank has failed because of another
+    - `is_secondary(rank)`: whether a rank has failed because of another
     - `may_start_again()`: whether the launcher starts ranks again that have failed
 
     Attributes:
@@ -70,7 +70,7 @@ class LauncherStrategy(DistributionStrategy):
         """Whether the launcher starts ranks again that have failed; if not, the first to fail fails the job."""
         return False
 
-    def is_doubtful(self, rank: RankEnded) -> bool:
+    def is_secondary(self, rank: RankResult) -> bool:
         """Whether a rank has probably failed because another has, although it did so by itself."""
         return False
 
@@ -82,7 +82,7 @@ class LauncherStrategy(DistributionStrategy):
             entry_point: the user's program.
             args: its arguments.
         """
-        from sagemaker_framework.ranks import Ranks
+        from sagemaker_framework.processes.rank_server import Ranks
 
         self._name = entry_point.name
         self._rank = self.rank_command(entry_point, args), entry_point.code_dir, entry_point.signals_group
@@ -118,11 +118,11 @@ class LauncherStrategy(DistributionStrategy):
 
     # -- when ranks fail, or are to stop -----------------------------------------------------
 
-    def _on_failure(self, rank: RankEnded) -> None:
+    def _on_failure(self, rank: RankResult) -> None:
         if self.may_start_again() or self._launch is None or self._launch.stopped_by is not None:
             return
         error = self._error(rank)
-        if not error.is_doubtful:
+        if not error.is_secondary:
             # At once: a launcher would first wait for the others of this host, and those of other hosts for minutes.
             self._launch.fail(error)
         elif self._doubt is None:
@@ -153,7 +153,7 @@ class LauncherStrategy(DistributionStrategy):
     def is_idle(self) -> bool:
         return self._ranks is None or not self._ranks.running
 
-    def last(self) -> list[RankEnded]:
+    def last(self) -> list[RankResult]:
         """How the ranks of this host ended, when they were last started."""
         return self._ranks.ended if self._ranks is not None else []
 
@@ -161,29 +161,29 @@ class LauncherStrategy(DistributionStrategy):
         """Whether all ranks of this host have ended well."""
         return bool(self.last()) and not any(rank.returncode for rank in self.last())
 
-    def judge(self, ended: Ended) -> FrameworkError | None:
-        self._settle(ended.stopped_by)
-        if ended.stopped_by is not None:
+    def check_exit(self, result: ProcessResult) -> FrameworkError | None:
+        self._settle(result.stopped_by)
+        if result.stopped_by is not None:
             if self.all_well():
                 return None
             if not self.last():
-                raise JobStopped(ended.stopped_by)
-        elif not ended.exit_code:
+                raise JobStopped(result.stopped_by)
+        elif not result.exit_code:
             return None
         failed = [rank for rank in self.last() if rank.returncode]
-        if ended.stopped_by is None:
+        if result.stopped_by is None:
             # The others have failed, or were stopped, because of one of these, or of the launcher.
-            failed = [rank for rank in failed if not self.is_doubtful(rank)]
+            failed = [rank for rank in failed if not self.is_secondary(rank)]
             # One that was slow to end, after an exception, may have been asked to on account of others that it failed.
             failed = [rank for rank in failed if not rank.was_asked] or [rank for rank in failed if rank.has_raised]
         if failed:
-            return self._error(min(failed, key=lambda rank: rank.at), ended.stopped_by)
-        ended.name = f"{self.launcher} of {ended.name}"
-        error = ended.error()
-        error.is_doubtful = ended.returncode > 0  # It ends so, too, because of a rank, on whatever host.
+            return self._error(min(failed, key=lambda rank: rank.at), result.stopped_by)
+        result.name = f"{self.launcher} of {result.name}"
+        error = result.error()
+        error.is_secondary = result.returncode > 0  # It ends so, too, because of a rank, on whatever host.
         return error
 
-    def finished(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, Any]:
         stopped_by = self._launch.stopped_by if self._launch is not None else None
         self._settle(stopped_by)
         if stopped_by is not None and not self.last():
@@ -201,9 +201,9 @@ class LauncherStrategy(DistributionStrategy):
                 self._ranks.signal(signal.SIGKILL)  # The grace period is over.
             self._ranks.settle(_PATIENCE)
 
-    def _error(self, rank: RankEnded, stopped_by: int | None = None) -> FrameworkError:
+    def _error(self, rank: RankResult, stopped_by: int | None = None) -> FrameworkError:
         error = rank.error(self._values["current_host"], self._name, stopped_by)
-        error.is_doubtful = self.is_doubtful(rank)
+        error.is_secondary = self.is_secondary(rank)
         return error
 
     def close(self) -> None:

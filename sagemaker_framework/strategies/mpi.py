@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
+from sagemaker_framework.strategies._network import await_listener
 from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
-from sagemaker_framework.strategies.network import await_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.ranks import RankEnded
+    from sagemaker_framework.processes.rank_server import RankResult
+    from sagemaker_framework.strategies._ssh import Client, Server
     from sagemaker_framework.strategies.base import Launch
-    from sagemaker_framework.strategies.ssh import Client, Server
 
 PROCESSES_PER_HOST = "sagemaker_mpi_num_of_processes_per_host"
 PROCESSES = "sagemaker_mpi_num_processes"
@@ -86,35 +86,35 @@ class MPIStrategy(LauncherStrategy):
 
     # -- how the hosts agree -----------------------------------------------------------------
 
-    def offer(self) -> Mapping[str, Any]:
+    def advertise(self) -> Mapping[str, Any]:
         _mpirun()
-        offered: dict[str, Any] = {"processes": self.processes()}
+        advert: dict[str, Any] = {"processes": self.processes()}
         if self.is_leader or len(self.hosts()) == 1:
-            return offered
-        from sagemaker_framework.strategies.ssh import Server
+            return advert
+        from sagemaker_framework.strategies._ssh import Server
 
         self._server = Server(self._private_folder())
-        return {**offered, "ssh": self._server.offer}
+        return {**advert, "ssh": self._server.advert}
 
-    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        slots = sum(offer["processes"] for offer in offers.values())
+    def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        slots = sum(advert["processes"] for advert in adverts.values())
         count = _number(self._values, PROCESSES) or slots
         if count > slots:
             raise ConfigurationError(
-                f"the job asks for {count} processes ({PROCESSES}), but its {len(offers)} hosts run {slots}: "
+                f"the job asks for {count} processes ({PROCESSES}), but its {len(adverts)} hosts run {slots}: "
                 f"raise {PROCESSES_PER_HOST}"
             )
         folder = self._private_folder()
-        agreed = {"processes": count, "folder": folder}
-        if len(offers) == 1:
-            return agreed
-        from sagemaker_framework.strategies.ssh import Client
+        planned = {"processes": count, "folder": folder}
+        if len(adverts) == 1:
+            return planned
+        from sagemaker_framework.strategies._ssh import Client
 
         self._client = Client(folder)
-        return {**agreed, "key": self._client.public_key}
+        return {**planned, "key": self._client.public_key}
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
-        folder = self.agreed["folder"]  # the same on all hosts, since mpirun starts the same command on all
+        folder = self.plan_result["folder"]  # the same on all hosts, since mpirun starts the same command on all
         if not self.is_leader:
             self._private_folder(folder)
         ranks = self.ranks(folder, entry_point, args)
@@ -125,12 +125,12 @@ class MPIStrategy(LauncherStrategy):
     def start_servers(self, launch: Launch) -> None:
         super().start_servers(launch)
         if self._server is not None:
-            launch("sshd", self._server.command(self.agreed["key"]), env=os.environ)
+            launch("sshd", self._server.command(self.plan_result["key"]), env=os.environ)
             # mpirun connects as soon as all hosts have started theirs; one that never listens is for it to complain of.
             await_listener(self._server.port, _SSHD)
 
     def _mpirun(self, folder: str) -> list[str]:
-        hosts = [(host, self.offers[host]["processes"]) for host in self.hosts()]
+        hosts = [(host, self.adverts[host]["processes"]) for host in self.hosts()]
         mpirun = _mpirun()
         version = _version(mpirun)
         # What is on the leader is started without ssh, whatever its name; the others are known by theirs.
@@ -140,12 +140,12 @@ class MPIStrategy(LauncherStrategy):
             file.writelines(lines)
         agent = None
         if self._client is not None:
-            agent = self._client.command({host: self.offers[host]["ssh"] for host, _ in hosts[1:]})
+            agent = self._client.command({host: self.adverts[host]["ssh"] for host, _ in hosts[1:]})
         given = self.options() if version < 5 else _double_dashed(self.options())
         own = _defaults(version, self._interface() if agent else None, agent)
         kept = [word for option in own if not _is_given(option, given) for word in option]
         if not any(_is_given([name], given) for name in _COUNTS):
-            kept = ["-np", str(self.agreed["processes"]), *kept]
+            kept = ["-np", str(self.plan_result["processes"]), *kept]
         return [mpirun, "--hostfile", hostfile, *kept, *given]
 
     def _interface(self) -> str | None:
@@ -167,7 +167,7 @@ class MPIStrategy(LauncherStrategy):
         self._folders.append(path)
         return path
 
-    def is_doubtful(self, rank: RankEnded) -> bool:
+    def is_secondary(self, rank: RankResult) -> bool:
         # The library leaves it to mpirun to say why.
         return rank.returncode in _ERROR_CLASSES and not rank.has_raised
 
@@ -177,15 +177,15 @@ class MPIStrategy(LauncherStrategy):
 
     # -- how it went -------------------------------------------------------------------------
 
-    def finished(self) -> Mapping[str, Any]:
-        super().finished()
+    def summary(self) -> Mapping[str, Any]:
+        super().summary()
         assert self._ranks is not None
         return {"ended_well": sorted({rank.rank for rank in self.last()}), "world_size": self._ranks.world_size}
 
-    def verify(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
         # mpirun's word is not enough: that of Open MPI 5 exits with 0 although a host has died.
-        expected = max((fact["world_size"] or 0) for fact in facts.values())
-        missing = set(range(expected)) - {rank for fact in facts.values() for rank in fact["ended_well"]}
+        expected = max((each["world_size"] or 0) for each in summaries.values())
+        missing = set(range(expected)) - {rank for each in summaries.values() for rank in each["ended_well"]}
         if missing or not expected:
             which = ", ".join(map(str, sorted(missing)[:10])) or "any"
             raise ProgramError(f"mpirun exited with code 0, but of {expected} ranks, nothing is known of {which}", 1)

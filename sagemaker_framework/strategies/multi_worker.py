@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sagemaker_framework.strategies._network import interface_variables
 from sagemaker_framework.strategies.base import DistributionStrategy
-from sagemaker_framework.strategies.network import interface_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ class MultiWorkerStrategy(DistributionStrategy):
 
     def cluster(self) -> Mapping[str, Sequence[str]]:
         """The addresses of all tasks, by their kinds.  Called when all hosts have agreed."""
-        return {"worker": [f"{host}:{self.agreed['ports'][host]}" for host in self.hosts()]}
+        return {"worker": [f"{host}:{self.plan_result['ports'][host]}" for host in self.hosts()]}
 
     def task(self) -> tuple[str, int]:
         """The kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
         return "worker", self.hosts().index(self._values["current_host"])
 
-    def offer(self) -> Mapping[str, Any]:
-        from sagemaker_framework.strategies.network import free_port
+    def advertise(self) -> Mapping[str, Any]:
+        from sagemaker_framework.strategies._network import free_port
 
         return {"port": free_port(self.port)}
 
-    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        return {"ports": {host: offer["port"] for host, offer in offers.items()}}
+    def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        return {"ports": {host: advert["port"] for host, advert in adverts.items()}}
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         return entry_point.command(args)

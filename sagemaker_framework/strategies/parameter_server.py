@@ -34,7 +34,7 @@ class ParameterServerStrategy(DistributionStrategy):
     - `ports()`: where processes of this host listen
     - `fixed_port(name)`: the port that the job insists on
     - `role()`: the role of the program on this host
-    - `decides()`: whether the job lasts until the program has ended on this host
+    - `completes_job()`: whether the job lasts until the program has ended on this host
 
     For subclasses: `is_leader`, `hosts()`, `leader_address`, `own_address`, `port(name)`, `address(name, host)`.
     """
@@ -86,12 +86,12 @@ class ParameterServerStrategy(DistributionStrategy):
     @property
     def leader_address(self) -> str:
         """The IP address of the leader."""
-        return str(self.agreed["leader"])
+        return str(self.plan_result["leader"])
 
     @property
     def own_address(self) -> str:
         """The IP address at which the other hosts find this one."""
-        from sagemaker_framework.strategies.network import own_address
+        from sagemaker_framework.strategies._network import own_address
 
         return own_address(self._values)
 
@@ -103,7 +103,7 @@ class ParameterServerStrategy(DistributionStrategy):
             host: the leader where it is not given.
         """
         host = host or self.hosts()[0]
-        known = self.agreed["ports"].get(host, {})
+        known = self.plan_result["ports"].get(host, {})
         if name not in known:
             raise TrainerError(f"{host} has no port {name!r}: {type(self).__name__}.ports names {[*known]} there")
         return int(known[name])
@@ -119,7 +119,7 @@ class ParameterServerStrategy(DistributionStrategy):
 
     # -- for the Trainer ---------------------------------------------------------------------
 
-    def offer(self) -> Mapping[str, Any]:
+    def advertise(self) -> Mapping[str, Any]:
         wanted = self.ports()
         if not isinstance(wanted, Mapping) or not all(_is_port(port) for port in wanted.values()):
             raise TrainerError(f"{type(self).__name__}.ports returned {wanted!r}, not numbers from 0 to 65535 by names")
@@ -136,7 +136,7 @@ class ParameterServerStrategy(DistributionStrategy):
         return {"ports": ports, "address": self.own_address} if self.is_leader else {"ports": ports}
 
     def _fixed(self, name: str, given: int | str) -> int:
-        from sagemaker_framework.strategies.network import is_free
+        from sagemaker_framework.strategies._network import is_free
 
         port = int(given) if str(given).isdecimal() else 0
         if not 0 < port < 65536:
@@ -147,9 +147,9 @@ class ParameterServerStrategy(DistributionStrategy):
             )
         return port
 
-    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        ports = {host: offer["ports"] for host, offer in offers.items() if offer["ports"]}
-        return {"leader": offers[self.hosts()[0]]["address"], "ports": ports}
+    def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        ports = {host: advert["ports"] for host, advert in adverts.items() if advert["ports"]}
+        return {"leader": adverts[self.hosts()[0]]["address"], "ports": ports}
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         return entry_point.command(args)
@@ -164,7 +164,7 @@ def _is_port(port: object) -> bool:
 
 def _other_port(preferred: int, taken: Collection[int]) -> int:
     """A port that is free, and none of those that are taken in a moment."""
-    from sagemaker_framework.strategies.network import free_port
+    from sagemaker_framework.strategies._network import free_port
 
     port = free_port(0 if preferred in taken else preferred)
     while port in taken:

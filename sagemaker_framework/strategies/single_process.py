@@ -20,7 +20,7 @@ class SingleProcessStrategy(DistributionStrategy):
     for PyTorch, and meets them over the job's network interface, unless the container says otherwise.
     """
 
-    needs_agreement = False
+    is_distributed = False
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
         return entry_point.command(args)
@@ -29,8 +29,8 @@ class SingleProcessStrategy(DistributionStrategy):
         hosts = self.hosts()
         if len(hosts) < 2 or self._values["current_host"] not in hosts:
             return {}
-        from sagemaker_framework.configuration import MASTER_PORT
-        from sagemaker_framework.strategies.network import interface_variables
+        from sagemaker_framework.config.files import MASTER_PORT
+        from sagemaker_framework.strategies._network import interface_variables
 
         leader = {"MASTER_ADDR": hosts[0], "MASTER_PORT": str(MASTER_PORT)}
         own = {name: value for name, value in leader.items() if name not in os.environ}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sagemaker_framework.entry_point import EntryPoint
-    from sagemaker_framework.ranks import RankEnded
+    from sagemaker_framework.processes.rank_server import RankResult
     from sagemaker_framework.strategies.base import Launch
 
 PROCESSES = "sagemaker_torch_distributed_num_of_processes_per_host"
@@ -144,13 +144,13 @@ class TorchrunStrategy(LauncherStrategy):
     def may_start_again(self) -> bool:
         return self._options.max_restarts > 0
 
-    def offer(self) -> Mapping[str, Any]:
+    def advertise(self) -> Mapping[str, Any]:
         _torchrun()
         return {"processes": self.processes()}
 
-    def agree(self, offers: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        from sagemaker_framework.configuration import MASTER_PORT
-        from sagemaker_framework.strategies.network import free_port
+    def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        from sagemaker_framework.config.files import MASTER_PORT
+        from sagemaker_framework.strategies._network import free_port
 
         return {"port": free_port(MASTER_PORT)}
 
@@ -164,7 +164,7 @@ class TorchrunStrategy(LauncherStrategy):
     def _arguments(self) -> list[str]:
         hosts, host = self.hosts(), self._values["current_host"]
         # One host need not even resolve its own name.
-        leader, port = (hosts[0] if len(hosts) > 1 else "127.0.0.1"), self.agreed["port"]
+        leader, port = (hosts[0] if len(hosts) > 1 else "127.0.0.1"), self.plan_result["port"]
         given = self._options
         # What a static rendezvous knows of processes is not renewed when they are started again.
         backend = given.backend or ("c10d" if given.max_restarts else "static")
@@ -188,7 +188,7 @@ class TorchrunStrategy(LauncherStrategy):
         return [*(f"--{name}={value}" for name, value in arguments.items()), *self.options()]
 
     def env_vars(self) -> Mapping[str, str]:
-        return {"SM_MASTER_PORT": str(self.agreed["port"])}
+        return {"SM_MASTER_PORT": str(self.plan_result["port"])}
 
     def start_servers(self, launch: Launch) -> None:
         env = launch.program_env
@@ -205,8 +205,8 @@ class TorchrunStrategy(LauncherStrategy):
     def awaits_ranks(self) -> bool:
         return True
 
-    def finished(self) -> Mapping[str, Any]:
-        super().finished()
+    def summary(self) -> Mapping[str, Any]:
+        super().summary()
         if len(self.last()) < self.processes():
             # Such as with --help among its options, or the name of another program.
             raise FrameworkError(
@@ -215,12 +215,12 @@ class TorchrunStrategy(LauncherStrategy):
             )
         return {}
 
-    def is_doubtful(self, rank: RankEnded) -> bool:
+    def is_secondary(self, rank: RankResult) -> bool:
         # Gloo and NCCL say so where the process at the other end is gone: it may be slower to exit.
         last = rank.tail.rstrip().rpartition(b"\n")[2]
         return any(words in last for words in _PEER_LOST)
 
-    def last(self) -> list[RankEnded]:
+    def last(self) -> list[RankResult]:
         return super().last()[-self.processes() :]
 
     def all_well(self) -> bool:
@@ -243,7 +243,7 @@ def _torchrun() -> list[str]:
     from importlib import invalidate_caches
     from importlib.util import find_spec
 
-    from sagemaker_framework.hardware import is_on_path
+    from sagemaker_framework.config.hardware import is_on_path
 
     compiler = "neuron_parallel_compile"
     compiled = [compiler] if os.environ.get("RUN_NEURON_PARALLEL_COMPILE") == "1" else []

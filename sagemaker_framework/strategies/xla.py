@@ -19,7 +19,7 @@ _WORKER_PORT, _MESH_PORT = 43857, 53957
 class XLAStrategy(DistributionStrategy):
     """Runs the program once per GPU by `torch_xla.distributed.xla_spawn`, of images with the Training Compiler."""
 
-    def offer(self) -> Mapping[str, Any]:
+    def advertise(self) -> Mapping[str, Any]:
         from importlib.util import find_spec
 
         if self._values["num_gpus"] < 1:

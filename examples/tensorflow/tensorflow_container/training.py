@@ -11,9 +11,9 @@ from sagemaker_framework import (
     ParameterServerStrategy,
     SingleProcessStrategy,
     Trainer,
-    configuration,
     log,
 )
+from sagemaker_framework.config import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class TensorFlowServers(ParameterServerStrategy):
         patience = {} if "GRPC_FAIL_FAST" in os.environ else {"GRPC_FAIL_FAST": "use_caller"}
         return {**patience, "TF_CONFIG": json.dumps(config)}
 
-    def decides(self) -> bool:
+    def completes_job(self) -> bool:
         # Workers wait for work, and never know that there will be no more.
         return self.is_leader
 
@@ -93,7 +93,7 @@ class TensorFlowTrainer(Trainer):
         super().__init__(env)
 
     def strategy(self) -> DistributionStrategy:
-        asked = configuration.distributions(self.env.additional_framework_parameters)
+        asked = files.distributions(self.env.additional_framework_parameters)
         if asked == ["sagemaker_parameter_server_enabled"]:
             servers = TensorFlowServers(self.env)
             return servers if len(servers.hosts()) > 1 else SingleProcessStrategy(self.env)

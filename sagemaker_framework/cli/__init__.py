@@ -1,0 +1,24 @@
+"""The commands: `train`, which SageMaker calls, and `sagemaker-framework`.
+
+Images and console scripts name the two functions here. What they do is loaded when they are called.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+    """Run the `train` command, with the process's own arguments when none are given; return its exit code."""
+    from sagemaker_framework.cli import train_command
+
+    return train_command.run(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `sagemaker-framework` command, likewise."""
+    from sagemaker_framework.cli import framework_command
+
+    return framework_command.run(argv)

@@ -1,0 +1,1 @@
+"""The user's code: where it comes from, and what it requires."""

@@ -1,0 +1,181 @@
+"""TrainingEnv: what authors and scripts read of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from sagemaker_framework.config import files
+from sagemaker_framework.config.hyperparameters import flag, to_cmd_args
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class TrainingEnv(Mapping[str, Any]):
+    """A read-only snapshot of the job on this host.
+
+    A mapping of its attributes too: `env["hosts"]` is `env.hosts`. The attributes that
+    sagemaker-containers and sagemaker-training have keep their names and values.
+
+    Attributes:
+        hyperparameters: those of the user's program, decoded.
+        additional_framework_parameters: the `sagemaker_*` hyperparameters for the image's framework.
+        resource_config: the content of resourceconfig.json.
+        input_data_config: the content of inputdataconfig.json.
+        user_entry_point: the program's name, from `SAGEMAKER_PROGRAM` or `sagemaker_program`; None where neither is.
+        module_name: the same without a trailing `.py`.
+        module_dir: where the user's code comes from: an S3 URI, a folder, an archive.
+        log_level: as Python numbers levels (20 is INFO).
+        framework_module: the value of `SAGEMAKER_TRAINING_MODULE`, or None.
+        current_host: this host's name, such as `algo-1`.
+        hosts: the names of all hosts, in the service's order.
+        host_count: how many hosts there are.
+        current_host_rank: this host's place in `hosts`, from 0.
+        master_hostname: the leader, the first host of those that take part in the distribution.
+        is_master: whether this host is the leader.
+        current_instance_type: such as `ml.m5.xlarge`; `local` where the service names none.
+        current_instance_group: the group that this host is in; `homogeneousCluster` where there are no groups.
+        current_instance_group_hosts: the hosts of that group.
+        instance_groups: the names of the groups of a heterogeneous cluster.
+        instance_groups_dict: the groups as resourceconfig.json describes them, by name.
+        is_hetero: whether there is more than one group.
+        distribution_instance_groups: the groups that take part in the distribution.
+        distribution_hosts: the hosts that take part in it.
+        network_interface_name: such as `eth0`.
+        topology: which capacity unit each host is in (UltraServers), else empty.
+        channel_input_dirs: the folder of each channel, by the channel's name.
+        base_dir: `/opt/ml`, or `SAGEMAKER_BASE_DIR`.
+        code_dir: where the program is.
+        model_dir: what the program leaves here becomes model.tar.gz.
+        input_dir: the folder of configuration and data.
+        input_config_dir: the configuration files.
+        input_data_dir: the channels' folders.
+        output_dir: the failure and success files.
+        output_data_dir: what the program leaves here becomes output.tar.gz.
+        output_intermediate_dir: for files that go out while training runs.
+        job_name: the job's name, or None.
+        region: the AWS region, or None.
+        s3_output: the value of `sagemaker_s3_output`, or None.
+        tuning_objective_metric: what the hyperparameter tuning job that this job is part of optimizes; None where
+            it is part of none.
+        num_cpus: CPUs that this container may use at once.
+        num_gpus: NVIDIA GPUs of this container.
+        num_neurons: AWS Neuron cores of this container.
+        memory: bytes of memory that this container may use.
+        is_modelparallel_enabled: whether `SM_HP_MP_PARAMETERS` asks for SageMaker's model parallelism.
+        is_smddprun_installed: whether the image has `smddprun`.
+        is_smddpmprun_installed: whether the image has `smddpmprun`.
+    """
+
+    hyperparameters: dict[str, Any]
+    additional_framework_parameters: dict[str, Any]
+    resource_config: dict[str, Any]
+    input_data_config: dict[str, Any]
+    user_entry_point: str | None
+    module_name: str | None
+    module_dir: str
+    log_level: int
+    framework_module: str | None
+    current_host: str
+    hosts: list[str]
+    host_count: int
+    current_host_rank: int
+    master_hostname: str
+    is_master: bool
+    current_instance_type: str
+    current_instance_group: str
+    current_instance_group_hosts: list[str]
+    instance_groups: list[str]
+    instance_groups_dict: dict[str, Any]
+    is_hetero: bool
+    distribution_instance_groups: list[str]
+    distribution_hosts: list[str]
+    network_interface_name: str
+    topology: list[Any]
+    channel_input_dirs: dict[str, str]
+    base_dir: str
+    code_dir: str
+    model_dir: str
+    input_dir: str
+    input_config_dir: str
+    input_data_dir: str
+    output_dir: str
+    output_data_dir: str
+    output_intermediate_dir: str
+    job_name: str | None
+    region: str | None
+    s3_output: str | None
+    tuning_objective_metric: str | None
+    num_cpus: int
+    num_gpus: int
+    num_neurons: int
+    memory: int
+    is_modelparallel_enabled: bool
+    is_smddprun_installed: bool
+    is_smddpmprun_installed: bool
+
+    @property
+    def leader(self) -> str:
+        """The leader's name: `master_hostname` in this framework's own words."""
+        return self.master_hostname
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this host is the leader."""
+        return self.is_master
+
+    def is_enabled(self, distribution: str) -> bool:
+        """Whether the job asks for a distribution, such as `parameter_server` or `mpi`.
+
+        Args:
+            distribution: the middle of the hyperparameter `sagemaker_<distribution>_enabled`.
+        """
+        return bool(flag(self.additional_framework_parameters.get(f"sagemaker_{distribution}_enabled")))
+
+    def to_cmd_args(self, hyperparameters: Mapping[str, Any] | None = None) -> list[str]:
+        """The program's arguments: `--name value` for each hyperparameter, sorted by name.
+
+        Args:
+            hyperparameters: what to turn into arguments; the user's hyperparameters when not given.
+        """
+        return to_cmd_args(self.hyperparameters if hyperparameters is None else hyperparameters)
+
+    def to_env_vars(self) -> dict[str, str]:
+        """The program's variables, `SM_*` and those that the AWS document names."""
+        return files.to_env_vars(self)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in _NAMES:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+    def __repr__(self) -> str:
+        # Not the hyperparameters: this ends up in logs.
+        return f"<TrainingEnv of job {self.job_name!r} on {self.current_host!r}>"
+
+
+_NAMES: dict[str, None] = {field.name: None for field in attrs.fields(TrainingEnv)}
+
+
+def training_env(environ: Mapping[str, str] | None = None) -> TrainingEnv:
+    """Read the job's configuration.
+
+    Args:
+        environ: the environment variables to go by; `os.environ` when not given.
+
+    Raises:
+        ConfigurationError: naming every problem of every file.
+    """
+    return TrainingEnv(**files.read(environ))
+
+
+def view(values: Mapping[str, Any]) -> TrainingEnv:
+    """The `TrainingEnv` of what `files.read` gives, or of one that there is already."""
+    return values if isinstance(values, TrainingEnv) else TrainingEnv(**values)

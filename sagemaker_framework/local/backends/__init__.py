@@ -1,0 +1,1 @@
+"""What plays the hosts of a job on one machine."""

@@ -1,0 +1,365 @@
+"""The ranks of one host: what they run, and how they end.
+
+A launcher, such as mpirun or torchrun, starts `Ranks.command` wherever it wants a rank. Each of these wrappers
+(`rank_wrapper.py`) connects to the unix socket of its host's `train`, which tells it what to run: no argument and no
+variable of the program is on the launcher's command line, in its environment on other hosts, or in a file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from sagemaker_framework import log
+from sagemaker_framework.config import hardware
+from sagemaker_framework.errors import FrameworkError, ProgramError
+from sagemaker_framework.processes import limits
+from sagemaker_framework.processes.process import ProcessResult
+from sagemaker_framework.processes.rank_wrapper import pack, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    import threading
+    from collections.abc import Callable, Mapping, Sequence
+
+_LAUNCHERS_OWN = 65536  # bytes, at most, of the variables that a launcher adds
+_REPORT = 10.0  # seconds between two times that is told that no rank has come
+_PATIENCE = 30.0  # seconds that a wrapper, which does nothing else then, has to take in what it is sent
+
+
+class RankResult:
+    """How a rank ended.
+
+    Attributes:
+        rank: its number, of all of the job.
+        returncode: its exit code; -n when signal n killed it.
+        at: when, as `time.monotonic` has it.
+        was_asked: whether it was sent a signal before: by the job, or by the launcher because of another rank.
+        error_file: what it wrote to the file that torch's `@record` writes to; empty where it did not.
+        tail: the last 64 KiB that it wrote to stderr.
+        out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        returncode: int,
+        at: float,
+        was_asked: bool,
+        error_file: bytes,
+        tail: bytes,
+        out_of_memory: bool,
+    ) -> None:
+        self.rank = rank
+        self.returncode = returncode
+        self.at = at
+        self.was_asked = was_asked
+        self.error_file = error_file
+        self.tail = tail
+        self.out_of_memory = out_of_memory
+
+    @property
+    def has_raised(self) -> bool:
+        """Whether its stderr ends with an exception."""
+        return b"Traceback (most recent call last)" in self.tail
+
+    def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
+        """The failure that this is, with the cause that the rank itself gave.
+
+        Args:
+            host: where it ran.
+            name: what the program is called in messages.
+            stopped_by: the signal by which the job was asked to stop, or None.
+        """
+        tail = _recorded(self.error_file) or self.tail
+        error = ProcessResult(name, self.returncode, tail, stopped_by, self.out_of_memory).error()
+        failure = ProgramError(f"{host}, rank {self.rank}: {error}", error.exit_code, error.detail)
+        failure.at = self.at
+        return failure
+
+
+class _Connected:
+    """A wrapper that has connected."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.rank = 0
+        self.is_told = False  # what to run
+        self.pid = 0  # of the rank; 0 until it has started
+
+
+class Ranks:
+    """The ranks that a launcher starts on this host.
+
+    Attributes:
+        address: the unix socket that they come to.
+        ended: how those that have ended did, in that order; of one that was started again, each time.
+        world_size: how many there are in the whole job, as the launcher has told them; None until one has come.
+        on_idle: called whenever the last one that ran has ended, in a thread of this object.
+
+    Args:
+        folder: a private folder for the socket.
+        host: the name of this host.
+    """
+
+    def __init__(self, folder: str, host: str) -> None:
+        self.address = os.path.join(folder, "ranks")
+        self.ended: list[RankResult] = []
+        self.world_size: int | None = None
+        self.on_idle: Callable[[], None] = lambda: None
+        self._host = host
+        self._order = b""
+        self._on_failure: Callable[[RankResult], None] = lambda ended: None
+        self._oom_kills = 0
+        self._spilled: str | None = None
+        self._connected: dict[socket.socket, _Connected] = {}
+        self._signals: list[int] = []  # those that are still to be sent
+        self._begun = 0.0
+        self._on_silence: Callable[[float], None] | None = None  # None once a rank has come, too
+        self._is_stopping = False
+        self._is_closing = False
+        self._wakeup: tuple[int, int] | None = None
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._idle: threading.Event | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What the launcher starts for each rank."""
+        from sagemaker_framework.processes import rank_wrapper
+
+        # Neither the site's packages, nor what the job's variables say about Python, are for the wrapper.
+        return [sys.executable, "-I", "-S", rank_wrapper.__file__, self.address]
+
+    @property
+    def running(self) -> int:
+        """How many are running, or about to."""
+        return len(self._connected)
+
+    def serve(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        signals_group: bool,
+        on_failure: Callable[[RankResult], None],
+    ) -> None:
+        """Have the ranks that come from now on run a program.
+
+        Args:
+            name: what to call it in messages.
+            argv: the program and its arguments.
+            env: all of its variables, besides those of the launcher.
+            cwd: the folder to run it in.
+            signals_group: see `Process.ask`.
+            on_failure: called for each rank that ended badly without having been asked to end, in a thread of this
+                object.
+
+        Raises:
+            FrameworkError: the socket, or the file for variables that are too long, cannot be made.
+        """
+        import selectors
+        import socket
+        import threading
+
+        passed, self._spilled = limits.fit(name, argv, env, _LAUNCHERS_OWN)
+        variables = [f"{variable}={value}" for variable, value in passed.items()]
+        order = [self._host, cwd, str(int(signals_group)), str(len(argv)), *argv, *variables]
+        self._order = pack([os.fsencode(field) for field in order])
+        self._on_failure = on_failure
+        self._oom_kills = hardware.oom_kills()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._listener.bind(self.address)
+        except OSError as error:
+            raise FrameworkError(f"the socket for ranks cannot be made: {self.address}: {error}") from error
+        log.take_turns(f"{self.address}.lock")  # As ranks do, so that lines stay whole.
+        self._listener.listen(1024)
+        self._listener.setblocking(False)
+        self._wakeup = os.pipe()
+        selector = selectors.DefaultSelector()
+        selector.register(self._wakeup[0], selectors.EVENT_READ)
+        selector.register(self._listener, selectors.EVENT_READ)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=self._run, args=(selector,), name="ranks", daemon=True)
+        self._thread.start()
+
+    def await_first(self, on_silence: Callable[[float], None]) -> None:
+        """Have somebody told, in a thread of this object, every 10 s until the first rank comes.
+
+        Args:
+            on_silence: called with the seconds that have passed.
+        """
+        self._begun = time.monotonic()
+        self._on_silence = on_silence
+        self._wake()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to all ranks; from the first on, the launcher's own are kept from them, and no more start.
+
+        Does not wait; may be called by a signal handler.
+        """
+        self._is_stopping = True
+        self._signals.append(signum)
+        self._wake()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until no rank is running.  Whether that is so within so many seconds."""
+        return self._idle is None or self._idle.wait(timeout)
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        log.take_turns(None)
+        if self._wakeup is not None and self._thread is not None:
+            self._is_closing = True
+            self._wake()
+            self._thread.join()
+            for end in self._wakeup:
+                os.close(end)
+            self._wakeup = None
+        if self._spilled:
+            os.unlink(self._spilled)
+            self._spilled = None
+
+    def _wake(self) -> None:
+        if self._wakeup is not None:
+            os.write(self._wakeup[1], b"\0")
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self, selector: selectors.BaseSelector) -> None:
+        import socket
+
+        assert self._listener is not None
+        assert self._wakeup is not None
+        assert self._idle is not None
+        while not self._is_closing:
+            ready = selector.select(_REPORT if self._on_silence else None)
+            if not ready and self._on_silence and not self._is_stopping:
+                self._on_silence(time.monotonic() - self._begun)
+            for key, _ in ready:
+                if key.fileobj is self._listener:
+                    self._accept(selector)
+                elif isinstance(key.fileobj, socket.socket):
+                    self._hear(key.fileobj, selector)
+                else:
+                    os.read(self._wakeup[0], 4096)
+            while self._signals:
+                self._send(bytes([self._signals.pop(0)]))
+            if not self._connected and not self._idle.is_set():
+                self._idle.set()
+                self.on_idle()
+        self._send(bytes([signal.SIGKILL]))
+        self._listener.close()
+        os.unlink(self.address)
+        selector.close()
+        for connection in self._connected:
+            connection.close()  # A rank does not outlive it.
+        self._connected.clear()
+
+    def _send(self, data: bytes) -> None:
+        for connection, connected in self._connected.items():
+            try:
+                if connected.is_told:
+                    connection.send(data)
+            except OSError:
+                pass  # It has just ended.
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        import selectors
+
+        assert self._listener is not None
+        assert self._idle is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        connection.settimeout(_PATIENCE)
+        self._connected[connection] = _Connected()
+        self._idle.clear()
+        selector.register(connection, selectors.EVENT_READ)
+
+    def _hear(self, connection: socket.socket, selector: selectors.BaseSelector) -> None:
+        connected = self._connected[connection]
+        try:
+            data = connection.recv(1 << 18)
+        except OSError:
+            data = b""
+        connected.received += data
+        while (message := unpack(connected.received)) is not None:
+            connected.received = connected.received[4 + int.from_bytes(connected.received[:4], "big") :]
+            if not self._take(connection, connected, message):
+                data = b""
+        if not data:
+            selector.unregister(connection)
+            connection.close()
+            self._lose(connected)
+            del self._connected[connection]
+
+    def _take(self, connection: socket.socket, connected: _Connected, message: list[bytes]) -> bool:
+        """Take in what a wrapper says.  Whether it may go on."""
+        kind, *rest = message
+        if kind == b"rank":
+            connected.rank = int(rest[0])
+            self.world_size = int(rest[1]) or self.world_size
+            self._on_silence = None
+            connected.is_told = not self._is_stopping and self._tell(connection)
+            return connected.is_told
+        if kind == b"started":
+            connected.pid = int(rest[0])
+            log.debug(f"rank {connected.rank} has process ID {connected.pid}")
+            return True
+        returncode, at, was_asked, error_file, tail = rest
+        connected.pid = 0
+        self._end(connected, int(returncode), float(at), was_asked == b"1", error_file, tail)
+        return False
+
+    def _tell(self, connection: socket.socket) -> bool:
+        import socket
+        from array import array
+
+        streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [1, 2]))]
+        try:
+            sent = connection.sendmsg([self._order], streams)
+            connection.sendall(self._order[sent:])
+        except OSError as error:
+            log.error(f"a rank could not be told what to run: {error}")
+            return False
+        return True
+
+    def _lose(self, connected: _Connected) -> None:
+        """Deal with a wrapper that is gone, but has not said how its rank ended: somebody has killed it."""
+        if not connected.pid:
+            return
+        try:
+            os.killpg(connected.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._end(connected, -signal.SIGKILL, time.monotonic(), self._is_stopping, b"", b"")
+
+    def _end(
+        self, connected: _Connected, returncode: int, at: float, was_asked: bool, error_file: bytes, tail: bytes
+    ) -> None:
+        out_of_memory = hardware.oom_kills() > self._oom_kills
+        ended = RankResult(connected.rank, returncode, at, was_asked, error_file, tail, out_of_memory)
+        self.ended.append(ended)
+        if returncode and not was_asked:
+            self._on_failure(ended)
+
+
+def _recorded(error_file: bytes) -> bytes:
+    """The traceback that a program whose main function is under torch's `@record` has left; else nothing."""
+    import json
+
+    try:
+        message = json.loads(error_file or b"{}").get("message")
+        trace = message["extraInfo"]["py_callstack"] if isinstance(message, dict) else message
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return b""
+    return trace.encode("utf-8", "replace") if isinstance(trace, str) else b""

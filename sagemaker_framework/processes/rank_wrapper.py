@@ -1,0 +1,372 @@
+"""Runs one rank, where a launcher such as mpirun or torchrun has started this file.
+
+The launcher is left with what it does best, placing processes and introducing them to each other. What to run, with
+which arguments and variables, comes from the `train` process of the same host, over the unix socket that the only
+argument names (`rank_server.py` has its other end): nothing of that is on a command line. This wrapper tags each line
+that the rank writes, passes signals on, and tells `train` how the rank ended.
+
+Started once for each rank, on its own, so that every import counts: hence the modules that are part of the interpreter
+instead of those that are wrapped around them.
+"""
+
+from __future__ import annotations
+
+import _socket as socket
+import fcntl
+import os
+import select
+import sys
+import time
+from _thread import allocate_lock, start_new_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable
+else:
+    import _signal as signal
+
+#: Variables by which launchers tell a process who it is.
+_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "ORTE_", "PMI_", "HYDI_", "MPI_", "TORCHELASTIC_", "TORCH_", "NCCL_", "NEURON_")
+_NAMES = (
+    "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME "
+    "MASTER_ADDR MASTER_PORT OMP_NUM_THREADS"
+).split()
+
+#: Where each launcher says which process of how many this one is.
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK")
+_SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch's @record writes the exception of the rank
+
+_CHUNK = 65536
+_TAIL = 65536  # bytes
+_MOST_ERROR = 262144  # bytes
+_LONGEST_LINE = 262144  # bytes; longer ones are broken, as CloudWatch Logs would
+_PIPE_HOLDS = 1 << 20  # bytes; the most that Linux lets a process set
+_LATEST = 1.0  # seconds that the end of a rank lasts at most
+_PAUSE = 1000  # milliseconds after which the beginning of a line is written without its end
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def pack(fields: Iterable[bytes]) -> bytes:
+    """Fields as one message: the length of all, then each with its length before it, in 4 bytes."""
+    body = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return len(body).to_bytes(4, "big") + body
+
+
+def unpack(data: bytes) -> list[bytes] | None:
+    """The fields of the message that `data` begins with; None where it is not whole yet."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    if len(data) < max(end, 4):
+        return None
+    fields, at = [], 4
+    while at < end:
+        size = int.from_bytes(data[at : at + 4], "big")
+        fields.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return fields
+
+
+class _Output:
+    """Passes on what the rank writes to one stream, line by line, each with the rank's tag."""
+
+    def __init__(self, target: int, tag: bytes, lock_file: str) -> None:
+        self.reading, self.writing = os.pipe()
+        self.tail = b""
+        self.closed_at = 0.0  # when the rank, and all that it has started, had closed it
+        self._target = target
+        self._tag = tag
+        self._held = b""  # the beginning of a line
+        # A file description of its own: that is whose locks exclude each other.
+        self._lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._done = allocate_lock()
+
+    def follow(self, ended: int) -> None:
+        """Begin to; until the stream is closed, or `ended`, a pipe, and what the stream holds then is passed on."""
+        os.close(self.writing)
+        self._done.acquire()
+        start_new_thread(self._run, (ended,))
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        self._done.acquire()
+
+    def is_closing(self) -> bool:
+        """Whether the rank has just closed it."""
+        if self.closed_at:
+            return time.monotonic() - self.closed_at < _LATEST
+        poll = select.poll()
+        poll.register(self.reading, 0)
+        return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+    def _run(self, ended: int) -> None:
+        poll = select.poll()
+        poll.register(self.reading, select.POLLIN)
+        poll.register(ended, 0)  # That it was closed is always told.
+        left = _PIPE_HOLDS
+        try:
+            while left > 0:
+                ready = dict(poll.poll(_PAUSE if self._held else None))
+                data = os.read(self.reading, _CHUNK) if self.reading in ready else b""
+                if data:
+                    self.tail = (self.tail + data)[-_TAIL:]
+                    self._take(data)
+                elif ready:
+                    self.closed_at = time.monotonic() if self.reading in ready else 0.0
+                    break
+                else:
+                    self._end_line()
+                if ended in ready:
+                    left -= len(data)  # What the rank left running may write for ever.
+            self._end_line()
+        except OSError:
+            pass  # Nobody reads our stream any more.
+        finally:
+            os.close(self.reading)  # The rank is to notice, if it goes on writing.
+            self._done.release()
+
+    def _take(self, data: bytes) -> None:
+        self._held += data
+        # The carriage return of a progress bar ends a line as well; a last one may belong to a line feed to come.
+        end = max(self._held.rfind(b"\n"), self._held.rfind(b"\r", 0, -1)) + 1
+        lines, self._held = self._held[:end], self._held[end:]
+        if lines:
+            self._write(lines)
+        if len(self._held) > _LONGEST_LINE:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        if self._held:
+            self._write(self._held + b"\n")
+            self._held = b""
+
+    def _write(self, lines: bytes) -> None:
+        tagged = b"".join([self._tag + line for line in lines.splitlines(True)])
+        # The ranks of a host take turns, so that lines stay whole.
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            while tagged:
+                tagged = tagged[os.write(self._target, tagged) :]
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+class _Order:
+    """What the host has a rank run.
+
+    Attributes:
+        host: the host's name.
+        cwd: the folder to run it in.
+        in_group: whether signals go to the rank's whole group.
+        argv: the program and its arguments.
+        env: its variables, `NAME=value`.
+        streams: the container's stdout and stderr.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        header, passed, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(8))
+        content = b"".join(content for _, kind, content in passed if kind == socket.SCM_RIGHTS)
+        self.streams = [int.from_bytes(content[at : at + 4], sys.byteorder) for at in range(0, len(content), 4)]
+        for stream in self.streams:
+            os.set_inheritable(stream, False)
+        while header and len(header) < 4:
+            header += _received(connection, 4 - len(header))
+        fields = unpack(header + _received(connection, int.from_bytes(header, "big")))
+        if not fields:
+            raise ConnectionError("the job is over")
+        self.host, self.cwd, in_group, count, *rest = fields
+        self.in_group = in_group == b"1"
+        self.argv, self.env = rest[: int(count)], rest[int(count) :]
+
+
+class _Rank:
+    """The rank, and the host's `train`, which says what becomes of it.
+
+    It outlives the process that the launcher has started, and kills where it loses patience: when a job is stopped,
+    some ranks may still be saving what it is about while others have ended, and only `train` grants them the time.
+    """
+
+    def __init__(self, connection: socket.socket, launched: int) -> None:
+        self._host = connection
+        self._launched = launched  # closes when the process that the launcher has started ends
+        self._pid = 0
+        self._in_group = False
+        self._was_asked = False  # to end, before it did
+        self._outputs: list[_Output] = []
+        self._is_the_hosts = False  # `train` has begun to stop it: nobody else is heard any more
+        self._at = 0.0
+
+    def run(self, rank: bytes) -> int:
+        """Run it.
+
+        Returns:
+            Its exit code; 128 + n when signal n ended it.
+        """
+        waking, woken = os.pipe()
+        for end in (waking, woken):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        for signum in (*_PASSED_ON, signal.SIGCHLD):
+            signal.signal(signum, self._on_signal)
+        order = _Order(self._host)
+        self._in_group = order.in_group
+        tag = b"[" + rank + b"," + order.host + b"] "
+        outputs = [_Output(stream, tag, f"{sys.argv[1]}.lock") for stream in order.streams]
+        returncode = self._start(order, outputs)
+        if returncode is None:
+            returncode = self._wait(waking, outputs)
+        error_file = _content(os.environ.get(_ERROR_FILE, "")) if returncode else b""
+        ended = [b"ended", b"%d" % returncode, repr(self._at).encode(), b"%d" % self._was_asked]
+        self._host.sendall(pack([*ended, error_file, outputs[1].tail]))
+        return returncode if returncode >= 0 else 128 - returncode
+
+    def _start(self, order: _Order, outputs: list[_Output]) -> int | None:
+        """Start the rank.  Its exit code, as a shell has it, where that cannot be done."""
+        files = [(os.POSIX_SPAWN_DUP2, output.writing, at) for at, output in enumerate(outputs, 1)]
+        default = [*_PASSED_ON, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ]
+        argv, env = order.argv, _environment(order.env)
+        try:
+            os.chdir(order.cwd)
+            self._pid = os.posix_spawnp(argv[0], argv, env, file_actions=files, setsid=True, setsigdef=default)
+        except OSError as error:
+            self._at = time.monotonic()
+            outputs[1].tail = b"it cannot be started: %s: %s" % (
+                os.fsencode(argv[0]),
+                str(error.strerror).encode(),
+            )
+            return 126 if isinstance(error, PermissionError) else 127
+        try:
+            self._host.sendall(pack([b"started", b"%d" % self._pid]))
+        except OSError:
+            pass  # It is gone, which is dealt with in a moment.
+        if self._was_asked:
+            self._kill(signal.SIGTERM)  # Before there was anybody to pass it on to.
+        return None
+
+    def _wait(self, waking: int, outputs: list[_Output]) -> int:
+        """Wait for the end of the rank, while signals are passed on."""
+        ended, until = os.pipe()
+        for output in outputs:
+            output.follow(ended)
+        self._outputs = outputs
+        poll = select.poll()
+        for source in (self._host, waking, self._launched):
+            poll.register(source, select.POLLIN)
+        while not os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            for ready, _ in poll.poll():
+                if ready == waking:
+                    os.read(waking, 4096)
+                elif ready == self._launched:
+                    poll.unregister(ready)
+                    if not self._is_the_hosts:
+                        self._note()
+                        self._kill(signal.SIGKILL, whole=True)
+                else:
+                    self._obey()
+        died_at = time.monotonic()
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        os.close(until)
+        for output in outputs:
+            output.finish()
+        # The end of a process begins with its files, by which other ranks notice it, and may last longer than theirs.
+        self._at = min([died_at, *(at for at in (output.closed_at for output in outputs) if at > died_at - _LATEST)])
+        return os.waitstatus_to_exitcode(status)
+
+    def _obey(self) -> None:
+        """Pass on the signals that the host sends."""
+        signals = self._host.recv(64)
+        self._is_the_hosts = True
+        self._note()
+        for signum in signals:
+            self._kill(signum, whole=self._in_group or signum == signal.SIGKILL)
+        if not signals:
+            # The host's `train` is gone, and with it who would stop this rank.
+            self._kill(signal.SIGKILL, whole=True)
+            os._exit(1)
+
+    def _on_signal(self, signum: int, frame: object) -> None:
+        if signum != signal.SIGCHLD and not self._is_the_hosts:
+            self._note()
+            self._kill(signum, self._in_group)
+
+    def _note(self) -> None:
+        """The rank is asked to end, unless its end has begun."""
+        if not any(output.is_closing() for output in self._outputs):
+            self._was_asked = True
+
+    def _kill(self, signum: int, whole: bool = False) -> None:
+        try:
+            if self._pid:
+                (os.killpg if whole else os.kill)(self._pid, signum)
+        except ProcessLookupError:
+            pass
+
+
+def _environment(given: Iterable[bytes]) -> dict[bytes, bytes]:
+    """The variables of the rank: those of the program, and the launcher's own."""
+    own = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) or name in _NAMES}
+    named = {name: value for name, _, value in (each.partition(b"=") for each in given)}
+    return {**named, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}
+
+
+def _first(names: Iterable[str]) -> bytes:
+    return os.fsencode(next((os.environ[name] for name in names if name in os.environ), "0"))
+
+
+def _received(connection: socket.socket, size: int) -> bytes:
+    parts = [b""]
+    while size and (data := connection.recv(size)):
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
+
+
+def _content(file: str) -> bytes:
+    """What a file says; nothing, where it is not there, or too long to be what it should."""
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(_MOST_ERROR + 1)
+    except OSError:
+        return b""
+    return data if len(data) <= _MOST_ERROR else b""
+
+
+def _keep(address: str, launched: int) -> int:
+    """Run the rank, in a session of its own.  The exit code."""
+    os.setsid()
+    rank = _first(_RANK)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(address)
+        connection.sendall(pack([b"rank", rank, _first(_SIZE)]))
+        # The launcher waits until nobody holds the streams that it has given.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        return _Rank(connection, launched).run(rank)
+    except ConnectionError:
+        return 128 + signal.SIGTERM  # The job is over, or is being stopped.
+    except OSError as error:
+        os.write(2, f"{address}: the train process of this host cannot be reached: {error.strerror}\n".encode())
+        return 1
+
+
+def main() -> None:
+    """Have the rank run, and exit as it did."""
+    launched, alive = os.pipe()
+    kept = os.fork()
+    if not kept:
+        os.close(alive)
+        os._exit(_keep(sys.argv[1], launched))  # Neither threads nor anything else are to be tidied up.
+    for signum in _PASSED_ON:
+        signal.signal(signum, lambda signum, frame: os.kill(kept, signum))  # It is there until it is waited for.
+    _, status = os.waitpid(kept, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The run of one job on this host."""
