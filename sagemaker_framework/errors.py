@@ -40,6 +40,8 @@ class FrameworkError(Exception):
     at: float
     #: Whether it is likely to be a consequence of another: of several failures, one that is not is the job's.
     is_secondary: bool = False
+    #: Which process ended badly: `program` or `server`; empty where it is not a process that did.
+    process: str = ""
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         error = super().__new__(cls, *args, **kwargs)
