@@ -12,11 +12,10 @@ from sagemaker_framework.errors import ConfigurationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
-    from sagemaker_framework.cluster.session import Session
-    from sagemaker_framework.errors import FrameworkError
+    from sagemaker_framework.cluster.session import Control, Session
 
 SWITCH_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER"
 PORT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_PORT"
@@ -57,10 +56,7 @@ def join(
     environ: Mapping[str, str] = os.environ,
     *,
     is_needed: bool = False,
-    interrupt: Callable[[FrameworkError], None],
-    stop: Callable[[int], None],
-    wake: Callable[[], None],
-    wait: Callable[[Callable[[], bool]], None],
+    control: Control,
 ) -> Session:
     """Begin this host's session.
 
@@ -68,10 +64,7 @@ def join(
         values: the job's environment.
         environ: the environment variables to go by.
         is_needed: whether the hosts cannot do without.
-        interrupt: called when the job has failed elsewhere; from another thread.
-        stop: called when the job has been asked to stop elsewhere; from another thread.
-        wake: called when something that `wait` may be waiting for has happened; from another thread.
-        wait: returns when the function that it is given returns True.
+        control: the run of the job on this host.
 
     Raises:
         ConfigurationError: a variable is not as it has to be.
@@ -90,10 +83,7 @@ def join(
         key=job_key(values, environ),
         timeout=patience(environ),
         check_names=environ.get(STUDIO_VARIABLE, "").lower() != "true",
-        interrupt=interrupt,
-        stop=stop,
-        wake=wake,
-        wait=wait,
+        control=control,
     )
     session.start()
     return session

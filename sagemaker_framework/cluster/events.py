@@ -125,6 +125,18 @@ class Heard(Event):
 # -- events of the leader ----------------------------------------------------------------------
 
 
+class Resolved(Event):
+    """A host's name leads somewhere.
+
+    Attributes:
+        addresses: where.
+    """
+
+    def __init__(self, host: str, addresses: frozenset[str]) -> None:
+        self.host = host
+        self.addresses = addresses
+
+
 class Reduced(Event):
     """The leader has computed the result of a phase from all payloads."""
 

@@ -37,6 +37,7 @@ from sagemaker_framework.cluster.events import (
     JobFailed,
     Left,
     Reduced,
+    Resolved,
     Send,
     SetResult,
     SetVerdict,
@@ -89,22 +90,22 @@ class LeaderState:
         hosts: the names of all hosts.
         host: the leader's own name.
         timeout: seconds that hosts wait for each other.
+        unresolved: hosts that are not let in before their names lead somewhere.
 
     Attributes:
         connected: when each host that is connected was last heard.
-        unresolved: hosts whose names lead nowhere yet; set from outside, for words only.
         stopped_by: the signal by which the job is being stopped; None while it is not.
         verdict: what the job has failed of; None before that is decided.
     """
 
-    def __init__(self, hosts: Sequence[str], host: str, timeout: float) -> None:
+    def __init__(self, hosts: Sequence[str], host: str, timeout: float, unresolved: Sequence[str] = ()) -> None:
         self.hosts = dict.fromkeys(hosts)
         self.host = host
         self.connected: dict[str, float] = {}
-        self.unresolved: set[str] = set()
         self.stopped_by: int | None = None
         self.verdict: Failure | None = None
         self._timeout = timeout
+        self._unresolved = set(unresolved)
         self._progress = {name: _Progress() for name in PHASES}
         self._with_program: list[str] = []  # hosts whose program completes the job
         self._left: set[str] = set()  # hosts that have said goodbye
@@ -137,6 +138,10 @@ class LeaderState:
             yield Send(event.host, messages.verdict(self.verdict))
         elif self._failures:
             yield Send(event.host, messages.fail(self._failures[0]))
+
+    def _on_resolved(self, event: Resolved, now: float) -> Iterator[Action]:
+        self._unresolved.discard(event.host)
+        yield from ()
 
     def _on_heard(self, event: Heard, now: float) -> Iterator[Action]:
         if event.host in self.connected:
@@ -304,7 +309,7 @@ class LeaderState:
     def _why_late(self, host: str, phase: Phase) -> str:
         if host == self.host or host in self.connected:
             return phase.late
-        return "its name does not resolve" if host in self.unresolved else "has not connected"
+        return "its name does not resolve" if host in self._unresolved else "has not connected"
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -344,6 +349,7 @@ class LeaderState:
         Heard: _on_heard,
         Left: _on_left,
         Reduced: _on_reduced,
+        Resolved: _on_resolved,
         StopRequested: _on_stop_requested,
         Tick: _on_tick,
     }

@@ -1,113 +1,79 @@
-"""What a host can say to the others of its job, and hear from them."""
+"""A host's part in the agreement of a job's hosts: what its run says to the others, and hears from them."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
 
-from sagemaker_framework import log
-from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
+from sagemaker_framework.errors import ConfigurationError
+from sagemaker_framework.failures import Failure, root_cause
+from sagemaker_framework.timing import DEFAULT_PHASE_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
-    #: What every host is told at the end of a phase, from what each brought to it.
-    Reduce = Callable[[Mapping[str, Mapping[str, Any]]], Mapping[str, Any]]
+    from sagemaker_framework.cluster.events import Payload
+    from sagemaker_framework.errors import FrameworkError
+
+    #: Computes what all hosts get at the end of a phase, from what each brought to it.
+    Reduce = Callable[[Mapping[str, Payload]], Payload]
+
+    class Control(Protocol):
+        """The run of the job on this host.  All but `wait_until` may be called in any thread."""
+
+        def request_stop(self, signum: int) -> None:
+            """Stop: the job is being stopped.  Does nothing where this host has been asked to stop already."""
+
+        def interrupt(self, error: FrameworkError) -> None:
+            """Stop: the job has failed elsewhere."""
+
+        def wake(self) -> None:
+            """Look whether what `wait_until` waits for is so now."""
+
+        def wait_until(self, condition: Callable[[], bool]) -> None:
+            """Wait in the main thread until something is so, while the host's processes are watched."""
+
 
 TIMEOUT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"
-#: Seconds that a host waits for the others to reach the same phase.
-DEFAULT_TIMEOUT = 900.0
-
-_MOST_DETAIL = 16384  # characters
-
-
-class Failure:
-    """A failure of the job, as all hosts come to know it.
-
-    Attributes:
-        host: where it happened.
-        cause: in one line.
-        detail: what else helps, any number of lines.
-        exit_code: what the job exits with, everywhere.
-        is_secondary: see `FrameworkError`.
-    """
-
-    def __init__(self, host: str, cause: str, detail: str = "", exit_code: int = 1, is_secondary: bool = False) -> None:
-        self.host = host
-        self.cause = cause
-        self.detail = detail
-        self.exit_code = exit_code
-        self.is_secondary = is_secondary
-
-    @classmethod
-    def of(cls, error: FrameworkError, host: str, rank: int) -> Failure:
-        """The failure of one host; its cause names the host, and the rank, unless it does already."""
-        cause = str(error) or type(error).__name__
-        if not cause.startswith(f"{host}, rank "):
-            cause = f"{host}, rank {rank}: {cause}"
-        detail = getattr(error, "detail", "")
-        code = error.exit_code & 0xFF or 1
-        return cls(host, log.redact(cause), log.redact(detail)[-_MOST_DETAIL:], code, error.is_secondary)
-
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> Failure:
-        """The failure that a message tells of."""
-        code = message.get("exit_code")
-        return cls(
-            str(message.get("host")),
-            str(message.get("cause")),
-            str(message.get("detail", ""))[-_MOST_DETAIL:],
-            code if isinstance(code, int) and 0 < code < 256 else 1,
-            message.get("is_secondary") is True,
-        )
-
-    def as_message(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "host": self.host,
-            "cause": self.cause,
-            "detail": self.detail,
-            "exit_code": self.exit_code,
-            "is_secondary": self.is_secondary,
-        }
-
-    def error(self) -> FrameworkError:
-        """The error that ends the job."""
-        return ProgramError(self.cause, self.exit_code, self.detail)
 
 
 class Session(ABC):
     """This host's part in the agreement.
 
-    The phases are those of `barrier`; they come in the order in which they are named.
+    The phases are those of `phases.PHASES`, in their order.
     """
 
     @abstractmethod
-    def barrier(self, phase: str, payload: Mapping[str, Any], reduce: Reduce | None = None) -> Mapping[str, Any]:
-        """Say that this host has reached a phase, and wait until all hosts have.
+    def barrier(self, phase: str, payload: Payload, reduce: Reduce | None = None) -> Payload:
+        """Say that this host has come to a phase, and wait until all hosts have.
 
         Args:
             phase: its name.
-            payload: what this host has to tell, a JSON object.
-            reduce: called on the leader with what every host brought; what it returns is what all are told.
+            payload: what this host brings, a JSON object.
+            reduce: called on the leader with what every host brought; what it returns is what all hosts get.
 
         Returns:
-            What all are told.
+            What all hosts get.
 
         Raises:
-            FrameworkError: not all hosts came within the time limit, or one has failed.
+            JobInterrupted: not all hosts came within the time limit, or one has failed.
         """
 
     @abstractmethod
-    def arrive(self, phase: str, payload: Mapping[str, Any]) -> None:
-        """Say that this host has reached a phase, and go on."""
+    def arrive(self, phase: str, payload: Payload) -> None:
+        """Say that this host has come to a phase, and go on."""
 
     @property
     @abstractmethod
     def programs_done(self) -> bool:
-        """Whether all hosts have reached the phase `ended`: the programs that decide have, on every host."""
+        """Whether all programs that complete the job have ended, on every host."""
+
+    @property
+    @abstractmethod
+    def is_stopping(self) -> bool:
+        """Whether the job is being stopped: a host was asked to before all programs had ended well."""
 
     @property
     @abstractmethod
@@ -120,64 +86,82 @@ class Session(ABC):
 
     @abstractmethod
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        """The failure that was the job's first, which all hosts report; `error` where they cannot agree."""
+        """Wait for what the job has failed of, and return it: all hosts report the same.
+
+        Args:
+            error: what this host reports where there is no verdict.
+        """
 
     @abstractmethod
-    def stopping(self, signum: int) -> None:
-        """Tell the other hosts that the job has been asked to stop; safe to be called by a signal handler."""
+    def stopping(self, signum: int, insists: bool = False) -> None:
+        """Tell the other hosts that this one has been asked to stop; a signal handler may call it.
+
+        Args:
+            signum: by which signal.
+            insists: whether the job is stopped although all programs have ended well.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the cluster."""
+        """Leave the others."""
 
 
 class SingleHostSession(Session):
-    """The session of a host that has nobody to agree with."""
+    """The session of a host that agrees with nobody."""
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._failures: list[FrameworkError] = []
-        self._is_ending = False
+        self._errors: list[FrameworkError] = []
+        self._programs_done = False
+        self._is_stopping = False
 
-    def barrier(self, phase: str, payload: Mapping[str, Any], reduce: Reduce | None = None) -> Mapping[str, Any]:
+    def barrier(self, phase: str, payload: Payload, reduce: Reduce | None = None) -> Payload:
         return reduce({self._host: payload}) if reduce else {}
 
-    def arrive(self, phase: str, payload: Mapping[str, Any]) -> None:
-        self._is_ending |= phase == "ended"
+    def arrive(self, phase: str, payload: Payload) -> None:
+        self._programs_done |= phase == "ended"
 
     @property
     def programs_done(self) -> bool:
-        return self._is_ending
+        return self._programs_done
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping
 
     @property
     def is_closed(self) -> bool:
         return True
 
     def fail(self, error: FrameworkError) -> None:
-        self._failures.append(error)
+        self._errors.append(error)
 
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        return min(self._failures, key=lambda each: (each.is_secondary, each.at), default=error)
+        if not self._errors:
+            return error
+        failures = [Failure.of(each, self._host) for each in self._errors]
+        first = root_cause(failures)
+        return next((each for each, failure in zip(self._errors, failures) if failure is first), first.error())
 
-    def stopping(self, signum: int) -> None:
-        return
+    def stopping(self, signum: int, insists: bool = False) -> None:
+        self._is_stopping |= insists or not self._programs_done
 
     def close(self) -> None:
         return
 
 
 def patience(environ: Mapping[str, str] = os.environ) -> float:
-    """Seconds that a host waits for others, or a launcher, before it gives up.
+    """Return the seconds that a host waits for others, or a launcher, before it gives up.
 
     Raises:
         ConfigurationError: `SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS` is no number of seconds.
     """
-    seconds: float = number(environ, TIMEOUT_VARIABLE, DEFAULT_TIMEOUT, 0.1, 1e9)
+    seconds: float = number(environ, TIMEOUT_VARIABLE, DEFAULT_PHASE_TIMEOUT, 0.1, 1e9)
     return seconds
 
 
 def number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> Any:
-    """The number that a variable sets, of the type of its default.
+    """Return the number that a variable sets, of the type of its default.
 
     Raises:
         ConfigurationError: it is none, or out of bounds.

@@ -4,43 +4,52 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from abc import abstractmethod
 from collections import deque
 
-from sagemaker_framework import log
-from sagemaker_framework.cluster.session import Failure, Session
+from sagemaker_framework import log, timing
+from sagemaker_framework.cluster.events import (
+    Arrived,
+    Close,
+    Closing,
+    Failed,
+    Gather,
+    Interrupt,
+    Reduced,
+    SetResult,
+    SetVerdict,
+    StopHost,
+    StopRequested,
+    Tell,
+)
+from sagemaker_framework.cluster.phases import place
+from sagemaker_framework.cluster.session import Session
 from sagemaker_framework.errors import FrameworkError
+from sagemaker_framework.failures import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
-    from sagemaker_framework.cluster.session import Reduce
-
-#: Seconds between signs of life, and without one until a host counts as lost.
-BEAT = 3.0
-SILENCE = 9.0
-#: Seconds between two lines about what is being waited for.
-REPORT = 10.0
-#: The phases that wait for the user's own work, which takes as long as it takes.
-UNLIMITED = ("ended", "done")
-
-_DECISION = 8.0  # seconds that the leader has to say which failure was the first, or anybody to leave
+    from sagemaker_framework.cluster.events import Action, Event, Payload
+    from sagemaker_framework.cluster.protocol import FollowerState, LeaderState
+    from sagemaker_framework.cluster.session import Control, Reduce
 
 
 class ThreadedSession(Session):
-    """A session that goes on in a thread of its own, whatever this host is doing.
+    """Drives the protocol's state in a thread of its own: `handle` what comes, do what it asks for.
 
     Args:
         hosts: the names of all hosts of the job.
         host: this host's name.
         leader: the leader's name.
         port: where the leader listens.
-        key: what the job's hosts share, and nobody else has.
+        key: a secret that only the job's hosts share.
         timeout: seconds that hosts wait for each other.
-        check_names: whether hosts have to come from where their names lead.
-        interrupt, stop, wake, wait: see `cluster.join`.
+        check_names: whether a host must come from an address that its name leads to.
+        control: the run of the job on this host.
     """
 
     def __init__(
@@ -53,10 +62,7 @@ class ThreadedSession(Session):
         key: bytes,
         timeout: float,
         check_names: bool,
-        interrupt: Callable[[FrameworkError], None],
-        stop: Callable[[int], None],
-        wake: Callable[[], None],
-        wait: Callable[[Callable[[], bool]], None],
+        control: Control,
     ) -> None:
         self.hosts = hosts
         self.host = host
@@ -65,142 +71,141 @@ class ThreadedSession(Session):
         self.key = key
         self.timeout = timeout
         self.check_names = check_names
-        self._interrupt = interrupt
-        self._stop = stop
-        self._wake = wake
-        self._wait = wait
-        self._results: dict[str, Mapping[str, Any]] = {}
+        self._control = control
+        self._place = place(host, hosts.index(host), len(hosts))
+        self._gathered: dict[str, Mapping[str, Payload]] = {}
+        self._results: dict[str, Payload] = {}
         self._own: FrameworkError | None = None  # the failure of this host that it has told of
         self._foreign: FrameworkError | None = None
-        self._decided: Failure | None = None
-        self._has_decided = threading.Event()
+        self._verdict: Failure | None = None
         self._is_stopping = False
-        self._is_closing = False
-        self._commands: deque[Callable[[], None]] = deque()
-        self._bell, self._wakeup = os.pipe()
-        for end in (self._bell, self._wakeup):
+        self._is_closed = False
+        self._is_settled = threading.Event()  # there is a verdict, the job is being stopped, or nobody is there
+        self._events: deque[Event] = deque()
+        self._awake, self._wakeup = os.pipe()
+        for end in (self._awake, self._wakeup):
             os.set_blocking(end, False)
-        self._thread = threading.Thread(target=self._live, name="cluster", daemon=True)
+        self._thread = threading.Thread(target=self._run_safely, name="cluster", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def _live(self) -> None:
-        try:
-            self._run()
-        except Exception as error:
-            import traceback
+    # -- in this host's main thread ------------------------------------------------------------
 
-            cause = f"internal error of sagemaker-framework: {type(error).__name__}: {error}"
-            self._break_off(Failure.of(FrameworkError(cause, traceback.format_exc()), self.host, self.rank))
-
-    # -- in this host's main thread ----------------------------------------------------------
-
-    @property
-    def rank(self) -> int:
-        """This host's place among the hosts, from 0."""
-        return self.hosts.index(self.host)
-
-    def barrier(self, phase: str, payload: Mapping[str, Any], reduce: Reduce | None = None) -> Mapping[str, Any]:
-        self.arrive(phase, payload)
-        self._wait(lambda: phase in self._results)
+    def barrier(self, phase: str, payload: Payload, reduce: Reduce | None = None) -> Payload:
+        reduces = reduce is not None and self.host == self.leader
+        self._call_soon_threadsafe(Arrived(self.host, phase, payload, reduces=reduces))
+        if reduces:
+            assert reduce is not None
+            self._control.wait_until(lambda: phase in self._gathered)
+            self._call_soon_threadsafe(Reduced(phase, reduce(self._gathered[phase])))
+        self._control.wait_until(lambda: phase in self._results)
         return self._results[phase]
 
-    def arrive(self, phase: str, payload: Mapping[str, Any]) -> None:
-        self._call_soon_threadsafe(lambda: self._arrive(phase, payload, agrees=False))
+    def arrive(self, phase: str, payload: Payload) -> None:
+        self._call_soon_threadsafe(Arrived(self.host, phase, payload))
 
     @property
     def programs_done(self) -> bool:
         return "ended" in self._results
 
     @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping
+
+    @property
     def is_closed(self) -> bool:
-        return self._is_closing
+        return self._is_closed
 
     def fail(self, error: FrameworkError) -> None:
-        if error is self._foreign or error is self._own:
-            return
-        self._own = error
-        failure = Failure.of(error, self.host, self.rank)
-        self._call_soon_threadsafe(lambda: self._report(failure, error.at))
+        if error is not self._foreign and error is not self._own:
+            self._own = error
+            self._call_soon_threadsafe(Failed(self.host, Failure.of(error, self.host, self._place)))
 
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        if not self._is_stopping:
-            self._has_decided.wait(_DECISION)
-        return self._decided.error() if self._decided else error
+        self._is_settled.wait(timing.VERDICT)
+        return self._verdict.error() if self._verdict else error
 
-    def stopping(self, signum: int) -> None:
-        if not self._is_stopping:
-            self._is_stopping = True
-            self._call_soon_threadsafe(lambda: self._pass_on(signum))
+    def stopping(self, signum: int, insists: bool = False) -> None:
+        self._call_soon_threadsafe(StopRequested(self.host, signum, insists))
 
     def close(self) -> None:
-        self._call_soon_threadsafe(self._leave)
-        self._thread.join(_DECISION)
+        self._call_soon_threadsafe(Closing())
+        self._thread.join(timing.VERDICT)
 
-    def _call_soon_threadsafe(self, command: Callable[[], None]) -> None:
-        """Have the session's thread do something; safe to be called by a signal handler."""
-        self._commands.append(command)
+    def _call_soon_threadsafe(self, event: Event) -> None:
+        """Have the thread handle an event; a signal handler may call it."""
+        self._events.append(event)
         try:
             os.write(self._wakeup, b".")
         except BlockingIOError:
             pass  # It is awake already.
 
-    # -- in the session's thread -----------------------------------------------------------
+    # -- in the session's thread ---------------------------------------------------------------
 
-    def _run_pending(self) -> None:
-        try:
-            while os.read(self._bell, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        while self._commands:
-            self._commands.popleft()()
-
-    def _set_result(self, phase: str, result: Mapping[str, Any]) -> None:
-        self._results[phase] = result
-        self._wake()
-
-    def _break_off(self, failure: Failure) -> None:
-        """The job has failed elsewhere: have this host stop."""
-        if self._foreign is None:
-            self._foreign = failure.error()
-            self._interrupt(self._foreign)
-
-    def _decide(self, failure: Failure) -> None:
-        if self._decided is None:
-            self._decided = failure
-            self._has_decided.set()
-
-    def _be_stopped(self, signum: int) -> None:
-        if not self._is_stopping:
-            self._is_stopping = True
-            log.info("the job has been asked to stop on another host")
-            self._stop(signum)
+    @property
+    @abstractmethod
+    def _state(self) -> LeaderState | FollowerState:
+        """The protocol's state."""
 
     @abstractmethod
     def _run(self) -> None:
-        """The thread: returns when the session is over."""
+        """Talk with the others until the session is closed."""
 
     @abstractmethod
-    def _arrive(self, phase: str, payload: Mapping[str, Any], agrees: bool) -> None:
-        """This host has reached a phase."""
+    def _do(self, action: Any) -> None:
+        """Do what concerns connections."""
 
-    @abstractmethod
-    def _report(self, failure: Failure, at: float) -> None:
-        """This host has failed."""
+    def _run_safely(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            import traceback
 
-    @abstractmethod
-    def _pass_on(self, signum: int) -> None:
-        """This host has been asked to stop."""
+            cause = f"internal error of sagemaker-framework: {type(error).__name__}: {error}"
+            failure = Failure.of(FrameworkError(cause, traceback.format_exc()), self.host, self._place)
+            self._perform([Interrupt(failure), SetVerdict(failure), Close()])
 
-    @abstractmethod
-    def _leave(self) -> None:
-        """This host needs the others no more."""
+    def _run_pending(self) -> None:
+        """Handle what other threads have said."""
+        try:
+            while os.read(self._awake, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while self._events:
+            self._handle(self._events.popleft())
 
+    def _handle(self, event: Event) -> None:
+        self._perform(self._state.handle(event, time.monotonic()))
 
-def names(hosts: list[str], most: int = 5) -> str:
-    """Hosts in words: the first few of them, and how many more there are."""
-    more = f" and {len(hosts) - most} more" if len(hosts) > most else ""
-    return ", ".join(hosts[:most]) + more
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, SetResult):
+                self._results[action.phase] = action.result
+            elif isinstance(action, Gather):
+                self._gathered[action.phase] = action.payloads
+            elif isinstance(action, Interrupt):
+                self._interrupt(action.failure)
+            elif isinstance(action, SetVerdict):
+                self._verdict = action.failure
+                self._is_settled.set()
+            elif isinstance(action, StopHost):
+                self._is_stopping = True
+                self._is_settled.set()
+                self._control.request_stop(action.signum)
+            elif isinstance(action, Tell):
+                log.info(action.text)
+            elif isinstance(action, Close):
+                self._is_closed = True
+                self._is_settled.set()
+            else:
+                self._do(action)
+                continue
+            self._control.wake()
+
+    def _interrupt(self, failure: Failure) -> None:
+        if self._foreign is None:
+            self._foreign = failure.error()
+            self._control.interrupt(self._foreign)

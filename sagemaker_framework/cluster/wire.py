@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import json
 import os
+import select
 import socket
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,8 +90,14 @@ class Connection:
         except OSError:
             self._outgoing.clear()  # The reader will be told.
 
+    def drain(self, deadline: float) -> None:
+        """Send what is left, and wait for that until `deadline` (`time.monotonic`)."""
+        while self._outgoing and (left := deadline - time.monotonic()) > 0:
+            select.select([], [self._socket], [], left)
+            self.flush()
+
     def receive(self) -> Iterator[dict[str, Any]]:
-        """The messages that have come.
+        """Yield the messages that have come; those that are not taken now are yielded the next time.
 
         Raises:
             ConnectionLost: after the last of them.
@@ -108,10 +116,11 @@ class Connection:
             self._received += data
             if len(self._received) > (_LINE if self._key else _STRANGER_LINE):
                 break
-        *lines, self._received = self._received.split(b"\n")
-        for line in lines:
+        while (end := self._received.find(b"\n")) >= 0:
+            line = bytes(self._received[:end])
+            del self._received[: end + 1]
             if line:
-                yield self._checked(bytes(line))
+                yield self._checked(line)
         if len(self._received) > (_LINE if self._key else _STRANGER_LINE):
             raise ConnectionLost("sent a line that is too long")
         if closed:

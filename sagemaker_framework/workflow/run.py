@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from sagemaker_framework.strategies.base import DistributionStrategy
 
 
+class _Control:
+    """The run of the job on this host, as its session sees it."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.request_stop = supervisor.relay_stop
+        self.interrupt = supervisor.interrupt
+        self.wake = supervisor.wake
+        self.wait_until: Callable[[Callable[[], bool]], None] = supervisor.serve
+
+
 class JobRun:
     """What there is to know, on this host, of the job as a whole."""
 
@@ -43,10 +53,7 @@ class JobRun:
         self.session = cluster.join(
             self._values,
             is_needed=strategy is not None,
-            interrupt=self._supervisor.interrupt,
-            stop=self._supervisor.relay_stop,
-            wake=self._supervisor.wake,
-            wait=self._supervisor.serve,
+            control=_Control(self._supervisor),
         )
         self._supervisor.on_stop = self.session.stopping
         self._supervisor.release()

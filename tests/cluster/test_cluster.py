@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster import SOON, Cluster, Ended, HostJob, MakeCluster, assert_all_failed
+from cluster import SOON, Cluster, Ended, HostJob, MakeCluster, assert_all_failed, place
 
 pytestmark = pytest.mark.cluster
 
@@ -88,8 +88,7 @@ def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) ->
     job.program(ON.format(host=failing, what="raise ValueError('no such optimizer')"))
     ended = job.run(SOON)
 
-    rank = failing[-1]
-    cause = f"{failing}, rank {int(rank) - 1}: train.py exited with code 1: ValueError: no such optimizer"
+    cause = f"{failing} (host {failing[-1]} of 3): train.py exited with code 1: ValueError: no such optimizer"
     assert_all_failed(ended, cause)
     assert all("raise ValueError" in (host.failure or "") for host in ended.values())
     assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 3
@@ -100,7 +99,7 @@ def test_the_exit_code_of_the_first_to_fail(cluster: MakeCluster) -> None:
     job = cluster(2)
     job.program("import os, sys; sys.exit(7 if os.environ['SM_CURRENT_HOST'] == 'algo-2' else 0)")
 
-    assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+    assert_all_failed(job.run(SOON), "algo-2 (host 2 of 2): train.py exited with code 7", 7)
 
 
 def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
@@ -114,7 +113,7 @@ def test_the_first_of_two_failures_is_the_cause(cluster: MakeCluster) -> None:
         "time.sleep(600)\n"
     )
 
-    assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+    assert_all_failed(job.run(SOON), "algo-2 (host 2 of 2): train.py exited with code 7", 7)
 
 
 @pytest.mark.fault
@@ -133,7 +132,7 @@ def test_a_hook_that_fails_on_one_host(cluster: MakeCluster) -> None:
     job.program("print('ran')")
     ended = job.run(SOON)
 
-    assert_all_failed(ended, "algo-2, rank 1: no GPU here")
+    assert_all_failed(ended, "algo-2 (host 2 of 2): no GPU here")
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
@@ -149,12 +148,15 @@ def test_a_host_that_is_killed(cluster: MakeCluster, killed: str) -> None:
 
     if killed == "algo-1":
         assert all(
-            re.search("algo-1, rank 0: the leader (went away|has not answered)", host.cause) for host in ended.values()
+            re.search(r"algo-1 \(host 1 of 3\): the leader (went away|has not answered)", host.cause)
+            for host in ended.values()
         )
         assert [1, 1] == [host.returncode for host in ended.values()]
     else:
         (cause,) = {host.cause for host in ended.values()}
-        assert re.match("algo-2, rank 1: this host (went away: its connection is lost|has not answered)", cause)
+        assert re.match(
+            r"algo-2 \(host 2 of 3\): this host (went away: its connection is lost|has not answered)", cause
+        )
         assert_all_failed(ended, cause)
 
 
@@ -164,11 +166,11 @@ def test_a_host_that_is_cut_off(cluster: MakeCluster, cut: str) -> None:
     """Both sides of a broken link end the job within seconds, each naming the other."""
     job = cluster(2)
     began(job)
-    job[cut].host.cut()
+    job[cut].host.partition()
     ended = job.finish(SOON)
 
-    assert "algo-2, rank 1: this host has not answered for" in ended["algo-1"].cause
-    assert "algo-1, rank 0: the leader has not answered for" in ended["algo-2"].cause
+    assert "algo-2 (host 2 of 2): this host has not answered for" in ended["algo-1"].cause
+    assert "algo-1 (host 1 of 2): the leader has not answered for" in ended["algo-2"].cause
     assert [(1, False, [])] * 2 == [(host.returncode, host.has_success_marker, host.left) for host in ended.values()]
 
 
@@ -180,7 +182,7 @@ def test_a_launcher_that_hangs(cluster: MakeCluster) -> None:
     os.kill(launcher(job["algo-2"]), signal.SIGSTOP)
     job._follow(lambda: job["algo-1"].ended_at > 0, "the end of algo-1", SOON)
 
-    assert "algo-2, rank 1: this host has not answered for" in Ended(job["algo-1"]).cause
+    assert "algo-2 (host 2 of 2): this host has not answered for" in Ended(job["algo-1"]).cause
 
 
 @pytest.mark.fault
@@ -191,7 +193,7 @@ def test_a_launcher_that_is_killed(cluster: MakeCluster) -> None:
     os.kill(launcher(job["algo-2"]), signal.SIGKILL)
     job._follow(lambda: job["algo-1"].ended_at > 0, "the end of algo-1", SOON)
 
-    assert "algo-2, rank 1: this host went away" in Ended(job["algo-1"]).cause
+    assert "algo-2 (host 2 of 2): this host went away" in Ended(job["algo-1"]).cause
 
 
 @pytest.mark.fault
@@ -205,7 +207,8 @@ def test_a_host_that_never_comes_up(cluster: MakeCluster) -> None:
 
     assert_all_failed(
         ended,
-        "algo-3, rank 2: not all hosts were ready 12 s after the first was: waited for algo-3 (has not connected)",
+        "algo-3 (host 3 of 3): not all hosts were ready 12 s after the first was: "
+        "waited for algo-3 (has not connected)",
     )
     assert "waiting for algo-3 (has not connected) to be ready" in ended["algo-1"].stderr
     assert "waiting for algo-3 to be ready" in ended["algo-2"].stderr
@@ -224,7 +227,9 @@ def test_a_name_that_never_resolves(cluster: MakeCluster) -> None:
 
     late = "waited for algo-9 (its name does not resolve)"
 
-    assert_all_failed(job.run(2 + SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}")
+    assert_all_failed(
+        job.run(2 + SOON), f"algo-9 (host 3 of 3): not all hosts were ready 2 s after the first was: {late}"
+    )
 
 
 @pytest.mark.fault
@@ -237,7 +242,7 @@ def test_a_leader_that_never_comes_up(cluster: MakeCluster) -> None:
     ended = job.finish(2 + SOON)
 
     assert (
-        "algo-1, rank 0: the leader could not be reached within 2 s: port 7776: Connection refused"
+        "algo-1 (host 1 of 2): the leader could not be reached within 2 s: port 7776: Connection refused"
         in ended["algo-2"].cause
     )
     assert 1 == ended["algo-2"].returncode
@@ -387,7 +392,7 @@ def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> 
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    assert cause.startswith("algo-2, rank 1: server exited with code 1")
+    assert cause.startswith("algo-2 (host 2 of 2): server exited with code 1")
     assert cause.endswith("no port left")
     assert_all_failed(ended, cause)
 
@@ -488,7 +493,7 @@ def test_a_program_that_does_not_decide_and_fails(cluster: MakeCluster) -> None:
     job = cluster(2)
     parameter_servers(job, "if host == 'algo-2': sys.exit('no data')\ntime.sleep(600)", all_decide=False)
 
-    cause = "algo-2, rank 1: train.py exited with code 1 while the job was running: no data"
+    cause = "algo-2 (host 2 of 2): train.py exited with code 1 while the job was running: no data"
     assert_all_failed(job.run(SOON), cause)
 
 
@@ -506,9 +511,7 @@ def test_a_server_that_is_killed(cluster: MakeCluster, killed: str) -> None:
     ended = job.finish(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    how = (
-        f"{killed}, rank {job.names.index(killed)}: server was killed by signal 9 (SIGKILL) while train.py was running"
-    )
+    how = f"{place(job, killed)}: server was killed by signal 9 (SIGKILL) while train.py was running"
     assert cause.startswith(how)
     assert_all_failed(ended, cause, 137)
 
@@ -579,7 +582,7 @@ def test_a_host_that_takes_no_part_does_not_decide(cluster: MakeCluster) -> None
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    assert cause.startswith("algo-2, rank 1: Servers: on no host is there a program to wait for")
+    assert cause.startswith("algo-2 (host 2 of 3): Servers: on no host is there a program to wait for")
     assert_all_failed(ended, cause)
 
 
@@ -613,7 +616,7 @@ def test_an_agreement_that_fails(cluster: MakeCluster) -> None:
         each.write("my_container.py", text.replace('return {"ports"', 'raise FrameworkError("too few"); {"ports"'))
     ended = job.run(SOON)
 
-    assert_all_failed(ended, "algo-1, rank 0: too few")
+    assert_all_failed(ended, "algo-1 (host 1 of 2): too few")
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 
@@ -676,9 +679,7 @@ def test_a_module_that_cannot_be_imported_on_one_host(cluster: MakeCluster) -> N
         ended = job.run(SOON)
 
         (cause,) = {host.cause for host in ended.values()}
-        assert cause.startswith(
-            f"{broken}, rank {int(broken[-1]) - 1}: SAGEMAKER_TRAINING_MODULE=own:Trainer: importing own"
-        )
+        assert cause.startswith(f"{place(job, broken)}: SAGEMAKER_TRAINING_MODULE=own:Trainer: importing own")
         assert_all_failed(ended, cause)
 
 
@@ -702,4 +703,4 @@ def test_ten_failures_in_a_row(cluster: MakeCluster) -> None:
             each.stdout.clear()
             each.stderr.clear()
             Path(each.base / "output/failure").unlink(missing_ok=True)
-        assert_all_failed(job.run(SOON), "algo-2, rank 1: train.py exited with code 7", 7)
+        assert_all_failed(job.run(SOON), "algo-2 (host 2 of 2): train.py exited with code 7", 7)

@@ -335,7 +335,7 @@ def test_power_loss(make_hosts: MakeHosts) -> None:
     """Nobody hears of the end of a host that was cut off before."""
     hosts = make_hosts(2)
     _, client = connect(hosts, patience=1)
-    hosts[1].cut()
+    hosts[1].partition()
     hosts[1].kill()
 
     assert line(client) in ("timeout", "TimeoutError")
@@ -346,12 +346,12 @@ def test_cut_and_mend(make_hosts: MakeHosts, number: int) -> None:
     """While a host is cut off nothing comes from it or gets to it; when it was mended, all that was sent does."""
     hosts = make_hosts(2)
     server, client = connect(hosts)
-    hosts[number].cut()
+    hosts[number].partition()
     os.kill(client.pid, signal.SIGKILL)
     client.wait()
     assert server.stdout
     assert not select.select([server.stdout], [], [], 0.5)[0]
-    hosts[number].mend()
+    hosts[number].heal()
 
     assert line(server) in ("b''", "ConnectionResetError")
 
@@ -399,7 +399,7 @@ def test_nothing_outlives_the_owner(end: str) -> None:
     owner = in_new_interpreter(
         "import sys, time; hosts = Hosts(2); process = hosts[1].popen(['sleep', '60'])\n"
         "while not hosts[1].processes(): time.sleep(0.01)\n"
-        "print(process.pid, hosts._keeper.pid, *[host._pid for host in hosts], flush=True)\n"
+        "print(process.pid, hosts._init.pid, *[host._pid for host in hosts], flush=True)\n"
         f"{end!r} == 'kill' and time.sleep(60)"
     )
     pids = [int(pid) for pid in line(owner).split()]

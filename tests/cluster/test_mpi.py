@@ -417,7 +417,7 @@ def test_a_killed_mpirun(cluster: MakeCluster, mpirun: Mpirun) -> None:
 
     assert_all_failed(
         job.finish(SOON),
-        "algo-1, rank 0: mpirun of train.py was killed by signal 9 (SIGKILL): unless something in this container "
+        "algo-1 (host 1 of 2): mpirun of train.py was killed by signal 9 (SIGKILL): unless something in this container "
         "sent that, it has run out of memory",
         137,
     )
@@ -438,7 +438,7 @@ def test_a_killed_worker(cluster: MakeCluster, mpirun: Mpirun, when: str) -> Non
     job["algo-2"].host.kill()
     ended = job.finish(SOON)["algo-1"]
 
-    assert re.match("algo-2, rank 1: this host (went away|has not answered)", ended.cause), ended.stderr
+    assert re.match(r"algo-2 \(host 2 of 2\): this host (went away|has not answered)", ended.cause), ended.stderr
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -451,7 +451,7 @@ def test_a_killed_leader(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job["algo-1"].host.kill()
     ended = job.finish(SOON)["algo-2"]
 
-    assert re.match("algo-1, rank 0: the leader (went away|has not answered)", ended.cause), ended.stderr
+    assert re.match(r"algo-1 \(host 1 of 2\): the leader (went away|has not answered)", ended.cause), ended.stderr
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -462,10 +462,10 @@ def test_a_cut_link(cluster: MakeCluster, mpirun: Mpirun) -> None:
     mpi(job, mpirun, SAVES.format(code=0))
     begin(job)
     now = time.monotonic()
-    job["algo-2"].host.cut()
+    job["algo-2"].host.partition()
     ended = job.finish(30)
 
-    for host, lost in (("algo-1", "algo-2, rank 1: this host"), ("algo-2", "algo-1, rank 0: the leader")):
+    for host, lost in (("algo-1", "algo-2 (host 2 of 2): this host"), ("algo-2", "algo-1 (host 1 of 2): the leader")):
         assert ended[host].cause.startswith(f"{lost} has not answered"), host
         assert (1, False, []) == (ended[host].returncode, ended[host].has_success_marker, ended[host].left)
         assert ended[host].at - now < 10 + SOON
@@ -480,7 +480,7 @@ def test_a_missing_sshd(cluster: MakeCluster, mpirun: Mpirun) -> None:
     assert 0 == hidden.wait()
     cause = "this image has no sshd, which MPI on several hosts needs: install openssh-server in the Dockerfile"
 
-    assert_all_failed(job.run(SOON), f"algo-2, rank 1: {cause}", 1)
+    assert_all_failed(job.run(SOON), f"algo-2 (host 2 of 2): {cause}", 1)
 
 
 @pytest.mark.fault
@@ -492,7 +492,7 @@ def test_an_account_that_can_run_nothing(cluster: MakeCluster, mpirun: Mpirun) -
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    assert cause.startswith("algo-2, rank 1: the account of root has /usr/sbin/nologin for a shell")
+    assert cause.startswith("algo-2 (host 2 of 2): the account of root has /usr/sbin/nologin for a shell")
     assert_all_failed(ended, cause, 1)
 
 
@@ -506,7 +506,9 @@ def test_daemons_that_do_not_start(cluster: MakeCluster, mpirun: Mpirun) -> None
     job.start()
     ended = job.finish(SOON + 10)
 
-    assert_all_failed(ended, "algo-1, rank 0: mpirun has started no rank on this host within 8 s: see what it says", 1)
+    assert_all_failed(
+        ended, "algo-1 (host 1 of 2): mpirun has started no rank on this host within 8 s: see what it says", 1
+    )
 
 
 @pytest.mark.fault
@@ -536,7 +538,7 @@ def test_a_host_that_never_comes_up(cluster: MakeCluster, mpirun: Mpirun) -> Non
     job.start("algo-1")
     ended = job.finish(SOON)["algo-1"]
 
-    assert ended.cause.startswith("algo-2, rank 1: "), ended.cause
+    assert ended.cause.startswith("algo-2 (host 2 of 2): "), ended.cause
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -551,7 +553,9 @@ def test_a_name_that_never_resolves(cluster: MakeCluster, mpirun: Mpirun) -> Non
         job[name].config("resourceconfig", {"current_host": name, "hosts": hosts, "network_interface_name": "eth0"})
     late = "waited for algo-9 (its name does not resolve)"
 
-    assert_all_failed(job.run(SOON), f"algo-9, rank 2: not all hosts were ready 2 s after the first was: {late}", 1)
+    assert_all_failed(
+        job.run(SOON), f"algo-9 (host 3 of 3): not all hosts were ready 2 s after the first was: {late}", 1
+    )
 
 
 def test_hosts_leave_with_the_leader(cluster: MakeCluster, mpirun: Mpirun) -> None:

@@ -323,7 +323,7 @@ def test_a_worker_that_is_killed(cluster: MakeCluster, when: str) -> None:
     job["algo-2"].host.kill()
     ended = job.finish(SOON)["algo-1"]
 
-    assert re.match("algo-2, rank 1: this host (went away|has not answered)", ended.cause)
+    assert re.match(r"algo-2 \(host 2 of 2\): this host (went away|has not answered)", ended.cause)
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -337,7 +337,7 @@ def test_a_leader_that_is_killed(cluster: MakeCluster) -> None:
     job["algo-1"].host.kill()
     ended = job.finish(SOON)["algo-2"]
 
-    assert re.match("algo-1, rank 0: the leader (went away|has not answered)", ended.cause)
+    assert re.match(r"algo-1 \(host 1 of 2\): the leader (went away|has not answered)", ended.cause)
     assert (1, False, []) == (ended.returncode, ended.has_success_marker, ended.left)
 
 
@@ -349,10 +349,10 @@ def test_a_link_that_is_cut(cluster: MakeCluster) -> None:
     job.start()
     job.expect("algo-1", "[1,algo-1] begun")
     job.expect("algo-2", "[3,algo-2] begun")
-    job["algo-2"].host.cut()
+    job["algo-2"].host.partition()
     ended = job.finish(10 + SOON)
 
-    for host, lost in (("algo-1", "algo-2, rank 1: this host"), ("algo-2", "algo-1, rank 0: the leader")):
+    for host, lost in (("algo-1", "algo-2 (host 2 of 2): this host"), ("algo-2", "algo-1 (host 1 of 2): the leader")):
         assert ended[host].cause.startswith(f"{lost} has not answered")
         assert (1, False, []) == (ended[host].returncode, ended[host].has_success_marker, ended[host].left)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from cluster import SOON, Cluster, Ended, MakeCluster, assert_all_begin
+from cluster import SOON, Cluster, Ended, MakeCluster, assert_all_begin, place
 
 pytestmark = pytest.mark.frameworks
 
@@ -206,7 +206,7 @@ def test_a_process_that_is_killed(cluster: MakeCluster, host: str, role: str) ->
     ended = job.finish(SOON)
 
     name = "train.py" if role == "worker" else role
-    assert_all_begin(ended, f"{host}, rank {job.names.index(host)}: {name} was killed by signal 9 (SIGKILL)", 137)
+    assert_all_begin(ended, f"{place(job, host)}: {name} was killed by signal 9 (SIGKILL)", 137)
 
 
 @pytest.mark.fault
@@ -228,7 +228,7 @@ def test_a_worker_that_fails(cluster: MakeCluster, host: str, what: str, code: i
         job.expect(name, "begun")
     ended = job.finish(SOON)
 
-    how = f"{host}, rank {job.names.index(host)}: train.py exited with code {code}"
+    how = f"{place(job, host)}: train.py exited with code {code}"
     assert_all_begin(ended, f"{how}: {cause}" if cause else how, code)
 
 
@@ -247,7 +247,7 @@ def test_a_port_that_is_taken(cluster: MakeCluster) -> None:
         taking.kill()
 
     how = "port 9123, which the job sets for scheduler, is taken on this host: leave it out, or set another"
-    assert ["algo-1, rank 0: " + how] * 2 == [host.cause for host in ended.values()]
+    assert ["algo-1 (host 1 of 2): " + how] * 2 == [host.cause for host in ended.values()]
     assert [1, 1] == [host.returncode for host in ended.values()]
     assert ["", ""] == [host.stdout for host in ended.values()]
     assert not any(host.has_success_marker for host in ended.values())

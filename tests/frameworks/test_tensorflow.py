@@ -283,8 +283,8 @@ def training(tensorflow: Callable[..., Cluster]) -> Callable[..., Cluster]:
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("algo-1", "algo-1, rank 0: ps was killed by signal 9 (SIGKILL) while train.py was running"),
-        ("algo-2", "algo-2, rank 1: ps was killed by signal 9 (SIGKILL) while the job was running"),
+        ("algo-1", "algo-1 (host 1 of 2): ps was killed by signal 9 (SIGKILL) while train.py was running"),
+        ("algo-2", "algo-2 (host 2 of 2): ps was killed by signal 9 (SIGKILL) while the job was running"),
     ],
 )
 def test_a_server_is_killed(training: Callable[..., Cluster], name: str, cause: str) -> None:
@@ -301,7 +301,7 @@ def test_a_worker_is_killed(training: Callable[..., Cluster]) -> None:
     job = training()
     os.kill(pid(job, "algo-2", "train.py"), signal.SIGKILL)
 
-    cause = "algo-2, rank 1: train.py was killed by signal 9 (SIGKILL) while the job was running"
+    cause = "algo-2 (host 2 of 2): train.py was killed by signal 9 (SIGKILL) while the job was running"
     assert_all_begin(job.finish(SOON), cause, 137)
 
 
@@ -311,7 +311,9 @@ def test_a_worker_raises(training: Callable[..., Cluster]) -> None:
     job = training()
     job["algo-2"].write("raise", "")
 
-    cause = "algo-2, rank 1: train.py exited with code 1 while the job was running: ValueError: no such image: 7.png"
+    cause = (
+        "algo-2 (host 2 of 2): train.py exited with code 1 while the job was running: ValueError: no such image: 7.png"
+    )
     assert_all_begin(job.finish(SOON), cause, 1)
 
 
@@ -321,7 +323,7 @@ def test_the_chief_fails(training: Callable[..., Cluster]) -> None:
     job = training()
     job["algo-1"].write("exit", "")
 
-    assert_all_begin(job.finish(SOON), "algo-1, rank 0: train.py exited with code 3", 3)
+    assert_all_begin(job.finish(SOON), "algo-1 (host 1 of 2): train.py exited with code 3", 3)
 
 
 @pytest.mark.fault
@@ -332,8 +334,8 @@ def test_a_port_that_the_job_sets_is_taken(tensorflow: Callable[..., Cluster]) -
     take(job, "algo-2", 3000)
     ended = without_listener(job.run(SOON))
 
-    cause = "algo-2, rank 1: port 3000, which the job sets for ps, is taken on this host: leave it out, or set another"
-    assert_all_begin(ended, cause, 1)
+    cause = "port 3000, which the job sets for ps, is taken on this host: leave it out, or set another"
+    assert_all_begin(ended, f"algo-2 (host 2 of 2): {cause}", 1)
     assert ["", ""] == [host.stdout for host in ended.values()]
 
 

@@ -231,6 +231,11 @@ def running(job: Cluster, host: str, what: str) -> list[int]:
     return [process.pid for process in job[host].host.processes() if what in process.command]
 
 
+def place(job: Cluster, host: str) -> str:
+    """The host's name and place, as failure reasons have them."""
+    return f"{host} (host {job.names.index(host) + 1} of {len(job.names)})"
+
+
 def assert_all_failed(ended: Mapping[str, Ended], cause: str, exit_code: int = 1) -> None:
     """All these hosts failed for the same reason, have no success marker, and left nothing running."""
     assert_all_begin(ended, cause, exit_code)

@@ -53,7 +53,7 @@ LAYERS = [
     ["cluster"],
     ["cluster.leader", "cluster.follower"],
     ["cluster.thread"],
-    ["cluster.protocol"],
+    ["cluster.protocol", "cluster.admission"],
     ["cluster.messages"],
     ["cluster.events", "cluster.phases"],
     ["cluster.session", "cluster.wire", "cluster.names"],

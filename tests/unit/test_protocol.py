@@ -129,7 +129,7 @@ def test_only_hosts_whose_program_completes_the_job_are_waited_for_at_its_end() 
 def test_hosts_do_not_wait_for_ever_before_programs_start(phase: str) -> None:
     """The job fails with the name of the one that is late, and what is known of why."""
     job = Leading(HOSTS[:2], connected=False)
-    job.state.unresolved.add("algo-2")
+    job.state = LeaderState(job.hosts, "algo-1", timeout=900, unresolved=["algo-2"])
     job.hear(Arrived("algo-1", phase, {}))
 
     (cause,) = verdicts(job.wait(910))

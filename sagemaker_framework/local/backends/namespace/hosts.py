@@ -13,7 +13,7 @@ Hosts see each other, by the names in /etc/hosts, and nothing else: neither the 
 host name is not that name but one like `ip-10-77-0-2`, as on SageMaker.
 
 Needs root, Linux 5.3, and the tools `ip` and `nsenter`. Several sets can be there at once, as nothing of them has a
-name on the machine; what becomes of them when their owner is killed is in keeper.py.
+name on the machine; what becomes of them when their owner is killed is in init.py.
 """
 
 from __future__ import annotations
@@ -143,11 +143,11 @@ class Host:
             with contextlib.suppress(HostsError):
                 self._hosts.ip(f"link delete {self._port}")
 
-    def cut(self) -> None:
+    def partition(self) -> None:
         """Pull the network cable: nothing is sent or received any more, and nobody is told."""
         self._switch("down")
 
-    def mend(self) -> None:
+    def heal(self) -> None:
         """Put the network cable in again."""
         self._switch("up")
 
@@ -161,7 +161,7 @@ class Host:
 
     def _die(self) -> None:
         self._alive = False
-        # No other process can have got this id: the keeper does not wait for its children.
+        # No other process can have got this id: the init process does not wait for its children.
         os.kill(self._pid, signal.SIGKILL)
 
     def _close(self) -> None:
@@ -214,16 +214,16 @@ class Hosts:
             "prefix": NETWORK.prefixlen,
             "gateway": gateway,
         }
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "keeper.py"), json.dumps(settings)],
+        self._init = subprocess.Popen(
+            [sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "init.py"), json.dumps(settings)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
         try:
-            assert self._keeper.stdout
-            with self._keeper.stdout as stream:
-                answer = json.loads(stream.readline() or '{"error": "their keeper was killed", "errno": 0}')
+            assert self._init.stdout
+            with self._init.stdout as stream:
+                answer = json.loads(stream.readline() or '{"error": "their init process was killed", "errno": 0}')
             if "error" in answer:
                 forbidden = answer["errno"] in (errno.EPERM, errno.EACCES)
                 raise HostsError(f"hosts cannot be made on this machine: {answer['error']}", forbidden)
@@ -238,15 +238,15 @@ class Hosts:
             if host._alive:
                 host._die()
         _await_end(self._hosts)
-        self._keeper.kill()
-        self._keeper.wait()
+        self._init.kill()
+        self._init.wait()
         for host in self._hosts:
             host._close()
         self._hosts = []
 
     def ip(self, command: str) -> None:
         """Have `ip` carry out a command on the switch that the hosts are connected to, each by `port0`, `port1`, ..."""
-        enter = [self.nsenter, f"--net=/proc/{self._keeper.pid}/ns/net", "ip", *command.split()]
+        enter = [self.nsenter, f"--net=/proc/{self._init.pid}/ns/net", "ip", *command.split()]
         ended = subprocess.run(enter, capture_output=True, text=True)
         if ended.returncode:
             raise HostsError(f"ip {command}: {ended.stderr.strip()}")

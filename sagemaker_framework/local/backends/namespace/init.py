@@ -1,10 +1,10 @@
 """
-The process that a set of hosts (hosts.py) lives by, a program of its own: `python -I -S keeper.py SETTINGS`.
+The process that a set of hosts (hosts.py) lives by, a program of its own: `python -I -S init.py SETTINGS`.
 
 Makes the switch and the hosts, writes what it made, or why it could not, to stdout as one line of JSON, and
 then waits for its owner's end. Nothing has a name or a place on the machine: the switch's network namespace is
 this process's own, and a host's namespaces are those of its first process, a child of this one that dies with
-it. So whatever becomes of owner or keeper, the kernel removes everything.
+it. So whatever becomes of owner or init process, the kernel removes everything.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def write(file: str, text: str) -> None:
 
 
 def be_host(settings: dict[str, Any], hostname: str) -> None:
-    """Become the first process of a host, which takes in orphans, and say so to the keeper."""
+    """Become the first process of a host, which takes in orphans, and say so to the init process."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
