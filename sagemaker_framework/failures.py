@@ -141,6 +141,13 @@ def root_cause(failures: Sequence[Failure]) -> Failure:
     return min(failures, key=_order)
 
 
+def first_error(errors: Sequence[FrameworkError], host: str) -> FrameworkError:
+    """Return which of a host's errors is the root cause; a new error where two are named together."""
+    failures = [Failure.of(error, host) for error in errors]
+    first = root_cause(failures)
+    return next((error for error, failure in zip(errors, failures) if failure is first), first.error())
+
+
 def _seconds(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and value == value else 0.0
 

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 
 from sagemaker_framework.errors import ConfigurationError
-from sagemaker_framework.failures import Failure, root_cause
+from sagemaker_framework.failures import first_error
 from sagemaker_framework.timing import DEFAULT_PHASE_TIMEOUT
 
 TYPE_CHECKING = False
@@ -137,11 +137,7 @@ class SingleHostSession(Session):
         self._errors.append(error)
 
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        if not self._errors:
-            return error
-        failures = [Failure.of(each, self._host) for each in self._errors]
-        first = root_cause(failures)
-        return next((each for each, failure in zip(self._errors, failures) if failure is first), first.error())
+        return first_error(self._errors or [error], self._host)
 
     def stopping(self, signum: int, insists: bool = False) -> None:
         self._is_stopping |= insists or not self._programs_done

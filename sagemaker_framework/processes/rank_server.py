@@ -37,8 +37,10 @@ class RankResult:
     Attributes:
         rank: its number, of all of the job.
         returncode: its exit code; -n when signal n killed it.
-        at: when, as `time.monotonic` has it.
-        was_asked: whether it was sent a signal before: by the job, or by the launcher because of another rank.
+        ended_at: when (`time.monotonic`).
+        raised_at: when it wrote its last traceback; 0 where it wrote none.
+        asked_at: when it was sent a signal before: by the job, or by the launcher because of another rank; 0 where it
+            was not.
         error_file: what it wrote to the file that torch's `@record` writes to; empty where it did not.
         tail: the last 64 KiB that it wrote to stderr.
         out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
@@ -48,16 +50,19 @@ class RankResult:
         self,
         rank: int,
         returncode: int,
-        at: float,
-        was_asked: bool,
+        ended_at: float,
         error_file: bytes,
         tail: bytes,
         out_of_memory: bool,
+        *,
+        raised_at: float = 0.0,
+        asked_at: float = 0.0,
     ) -> None:
         self.rank = rank
         self.returncode = returncode
-        self.at = at
-        self.was_asked = was_asked
+        self.ended_at = ended_at
+        self.raised_at = raised_at
+        self.asked_at = asked_at
         self.error_file = error_file
         self.tail = tail
         self.out_of_memory = out_of_memory
@@ -66,6 +71,16 @@ class RankResult:
     def has_raised(self) -> bool:
         """Whether its stderr ends with an exception."""
         return b"Traceback (most recent call last)" in self.tail
+
+    @property
+    def failed_by_itself(self) -> bool:
+        """Whether it ended badly, and not only because it was asked to end.
+
+        One that had raised an exception, and then took its time to end, may have been asked on account of others, whom
+        it brought down.
+        """
+        had_raised = 0 < self.raised_at < self.asked_at and 0 < self.returncode != 128 + signal.SIGTERM
+        return self.returncode != 0 and (not self.asked_at or had_raised)
 
     def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
         """The failure that this is, with the cause that the rank itself gave.
@@ -78,7 +93,8 @@ class RankResult:
         tail = _recorded(self.error_file) or self.tail
         error = ProcessResult(name, self.returncode, tail, stopped_by, self.out_of_memory).error()
         failure = ProgramError(f"{host}, rank {self.rank}: {error}", error.exit_code, error.detail)
-        failure.at = self.at
+        failure.at = self.raised_at if self.raised_at and "Traceback" in error.detail else self.ended_at
+        failure.process = "program"
         return failure
 
 
@@ -315,9 +331,13 @@ class Ranks:
             connected.pid = int(rest[0])
             log.debug(f"rank {connected.rank} has process ID {connected.pid}")
             return True
-        returncode, at, was_asked, error_file, tail = rest
+        returncode, ended_at, raised_at, asked_at, error_file, tail = rest
         connected.pid = 0
-        self._end(connected, int(returncode), float(at), was_asked == b"1", error_file, tail)
+        times = {"raised_at": float(raised_at), "asked_at": float(asked_at)}
+        out_of_memory = hardware.oom_kills() > self._oom_kills
+        self._end(
+            RankResult(connected.rank, int(returncode), float(ended_at), error_file, tail, out_of_memory, **times)
+        )
         return False
 
     def _tell(self, connection: socket.socket) -> bool:
@@ -341,15 +361,14 @@ class Ranks:
             os.killpg(connected.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self._end(connected, -signal.SIGKILL, time.monotonic(), self._is_stopping, b"", b"")
-
-    def _end(
-        self, connected: _Connected, returncode: int, at: float, was_asked: bool, error_file: bytes, tail: bytes
-    ) -> None:
+        now = time.monotonic()
         out_of_memory = hardware.oom_kills() > self._oom_kills
-        ended = RankResult(connected.rank, returncode, at, was_asked, error_file, tail, out_of_memory)
+        asked_at = now if self._is_stopping else 0.0
+        self._end(RankResult(connected.rank, -signal.SIGKILL, now, b"", b"", out_of_memory, asked_at=asked_at))
+
+    def _end(self, ended: RankResult) -> None:
         self.ended.append(ended)
-        if returncode and not was_asked:
+        if ended.failed_by_itself:
             self._on_failure(ended)
 
 

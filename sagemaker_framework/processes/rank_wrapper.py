@@ -5,26 +5,23 @@ which arguments and variables, comes from the `train` process of the same host, 
 argument names (`rank_server.py` has its other end): nothing of that is on a command line. This wrapper tags each line
 that the rank writes, passes signals on, and tells `train` how the rank ended.
 
-Started once for each rank, on its own, so that every import counts: hence the modules that are part of the interpreter
-instead of those that are wrapped around them.
+Started once for each rank, on its own: it imports nothing of the package.
 """
 
 from __future__ import annotations
 
-import _socket as socket
 import fcntl
 import os
 import select
+import signal
+import socket
 import sys
+import threading
 import time
-from _thread import allocate_lock, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterable
-else:
-    import _signal as signal
 
 #: Variables by which launchers tell a process who it is.
 _PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "ORTE_", "PMI_", "HYDI_", "MPI_", "TORCHELASTIC_", "TORCH_", "NCCL_", "NEURON_")
@@ -39,6 +36,7 @@ _SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch's @record writes the exception of the rank
 
+_TRACEBACK = b"Traceback (most recent call last)"
 _CHUNK = 65536
 _TAIL = 65536  # bytes
 _MOST_ERROR = 262144  # bytes
@@ -75,23 +73,25 @@ class _Output:
     def __init__(self, target: int, tag: bytes, lock_file: str) -> None:
         self.reading, self.writing = os.pipe()
         self.tail = b""
+        self.raised_at = 0.0  # when the rank wrote its last traceback
         self.closed_at = 0.0  # when the rank, and all that it has started, had closed it
         self._target = target
         self._tag = tag
         self._held = b""  # the beginning of a line
         # A file description of its own: that is whose locks exclude each other.
         self._lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._done = allocate_lock()
+        self._thread: threading.Thread | None = None
 
     def follow(self, ended: int) -> None:
         """Begin to; until the stream is closed, or `ended`, a pipe, and what the stream holds then is passed on."""
         os.close(self.writing)
-        self._done.acquire()
-        start_new_thread(self._run, (ended,))
+        self._thread = threading.Thread(target=self._run, args=(ended,), daemon=True)
+        self._thread.start()
 
     def finish(self) -> None:
         """Wait until everything is written."""
-        self._done.acquire()
+        if self._thread is not None:
+            self._thread.join()
 
     def is_closing(self) -> bool:
         """Whether the rank has just closed it."""
@@ -111,7 +111,7 @@ class _Output:
                 ready = dict(poll.poll(_PAUSE if self._held else None))
                 data = os.read(self.reading, _CHUNK) if self.reading in ready else b""
                 if data:
-                    self.tail = (self.tail + data)[-_TAIL:]
+                    self._remember(data)
                     self._take(data)
                 elif ready:
                     self.closed_at = time.monotonic() if self.reading in ready else 0.0
@@ -124,8 +124,12 @@ class _Output:
         except OSError:
             pass  # Nobody reads our stream any more.
         finally:
-            os.close(self.reading)  # The rank is to notice, if it goes on writing.
-            self._done.release()
+            os.close(self.reading)  # The rank must notice, if it goes on writing.
+
+    def _remember(self, data: bytes) -> None:
+        if _TRACEBACK in self.tail[-len(_TRACEBACK) :] + data:
+            self.raised_at = time.monotonic()
+        self.tail = (self.tail + data)[-_TAIL:]
 
     def _take(self, data: bytes) -> None:
         self._held += data
@@ -193,10 +197,10 @@ class _Rank:
         self._launched = launched  # closes when the process that the launcher has started ends
         self._pid = 0
         self._in_group = False
-        self._was_asked = False  # to end, before it did
+        self._asked_at = 0.0  # when it was asked to end, before it did
         self._outputs: list[_Output] = []
         self._is_the_hosts = False  # `train` has begun to stop it: nobody else is heard any more
-        self._at = 0.0
+        self._ended_at = 0.0
 
     def run(self, rank: bytes) -> int:
         """Run it.
@@ -218,8 +222,8 @@ class _Rank:
         if returncode is None:
             returncode = self._wait(waking, outputs)
         error_file = _content(os.environ.get(_ERROR_FILE, "")) if returncode else b""
-        ended = [b"ended", b"%d" % returncode, repr(self._at).encode(), b"%d" % self._was_asked]
-        self._host.sendall(pack([*ended, error_file, outputs[1].tail]))
+        times = [repr(at).encode() for at in (self._ended_at, outputs[1].raised_at, self._asked_at)]
+        self._host.sendall(pack([b"ended", b"%d" % returncode, *times, error_file, outputs[1].tail]))
         return returncode if returncode >= 0 else 128 - returncode
 
     def _start(self, order: _Order, outputs: list[_Output]) -> int | None:
@@ -231,7 +235,7 @@ class _Rank:
             os.chdir(order.cwd)
             self._pid = os.posix_spawnp(argv[0], argv, env, file_actions=files, setsid=True, setsigdef=default)
         except OSError as error:
-            self._at = time.monotonic()
+            self._ended_at = time.monotonic()
             outputs[1].tail = b"it cannot be started: %s: %s" % (
                 os.fsencode(argv[0]),
                 str(error.strerror).encode(),
@@ -241,7 +245,7 @@ class _Rank:
             self._host.sendall(pack([b"started", b"%d" % self._pid]))
         except OSError:
             pass  # It is gone, which is dealt with in a moment.
-        if self._was_asked:
+        if self._asked_at:
             self._kill(signal.SIGTERM)  # Before there was anybody to pass it on to.
         return None
 
@@ -272,7 +276,9 @@ class _Rank:
         for output in outputs:
             output.finish()
         # The end of a process begins with its files, by which other ranks notice it, and may last longer than theirs.
-        self._at = min([died_at, *(at for at in (output.closed_at for output in outputs) if at > died_at - _LATEST)])
+        self._ended_at = min(
+            [died_at, *(at for at in (output.closed_at for output in outputs) if at > died_at - _LATEST)]
+        )
         return os.waitstatus_to_exitcode(status)
 
     def _obey(self) -> None:
@@ -294,8 +300,8 @@ class _Rank:
 
     def _note(self) -> None:
         """The rank is asked to end, unless its end has begun."""
-        if not any(output.is_closing() for output in self._outputs):
-            self._was_asked = True
+        if not self._asked_at and not any(output.is_closing() for output in self._outputs):
+            self._asked_at = time.monotonic()
 
     def _kill(self, signum: int, whole: bool = False) -> None:
         try:

@@ -8,6 +8,7 @@ import signal
 from sagemaker_framework import log
 from sagemaker_framework.cluster.session import patience
 from sagemaker_framework.errors import FrameworkError, JobStopped, ProgramError
+from sagemaker_framework.failures import first_error
 from sagemaker_framework.processes.process import signal_name
 from sagemaker_framework.strategies._network import efa_variables, interface_variables
 from sagemaker_framework.strategies.base import DistributionStrategy
@@ -170,18 +171,19 @@ class LauncherStrategy(DistributionStrategy):
                 raise JobStopped(result.stopped_by)
         elif not result.exit_code:
             return None
-        failed = [rank for rank in self.last() if rank.returncode]
-        if result.stopped_by is None:
-            # The others have failed, or were stopped, because of one of these, or of the launcher.
-            failed = [rank for rank in failed if not self.is_secondary(rank)]
-            # One that was slow to end, after an exception, may have been asked to on account of others that it failed.
-            failed = [rank for rank in failed if not rank.was_asked] or [rank for rank in failed if rank.has_raised]
-        if failed:
-            return self._error(min(failed, key=lambda rank: rank.at), result.stopped_by)
+        if result.stopped_by is not None:
+            failed = [rank for rank in self.last() if rank.returncode]
+            if failed:
+                return self._error(min(failed, key=lambda rank: rank.ended_at), result.stopped_by)
+        return self._first_failure(result)
+
+    def _first_failure(self, result: ProcessResult) -> FrameworkError:
+        """Return the failure of a rank that brought about the others', or of the launcher."""
         result.name = f"{self.launcher} of {result.name}"
-        error = result.error()
-        error.is_secondary = result.returncode > 0  # It ends so, too, because of a rank, on whatever host.
-        return error
+        launchers = result.error()
+        launchers.is_secondary = result.returncode > 0  # It ends so, too, because of a rank, on whatever host.
+        errors = [self._error(rank) for rank in self.last() if rank.failed_by_itself]
+        return first_error([*errors, launchers], self._values["current_host"])
 
     def summary(self) -> Mapping[str, Any]:
         stopped_by = self._launch.stopped_by if self._launch is not None else None

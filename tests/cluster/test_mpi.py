@@ -522,8 +522,8 @@ def test_a_missing_mpirun(cluster: MakeCluster) -> None:
 
     (cause,) = {host.cause for host in ended.values()}
     assert re.fullmatch(
-        r"algo-\d, rank \d: the job asks for MPI, but there is no mpirun on PATH: install Open MPI in the Dockerfile, "
-        "such as Debian's openmpi-bin",
+        r"algo-\d \(host \d of 2\): the job asks for MPI, but there is no mpirun on PATH: install Open MPI in the "
+        "Dockerfile, such as Debian's openmpi-bin",
         cause,
     )
     assert_all_failed(ended, cause, 1)

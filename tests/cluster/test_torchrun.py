@@ -393,7 +393,7 @@ def test_a_host_outside_the_distribution_that_fails(cluster: MakeCluster) -> Non
     torchrun(job, "import os, sys, time\nif 'RANK' not in os.environ: sys.exit(7)\ntime.sleep(600)")
     job.hyperparameters["sagemaker_distribution_instance_groups"] = ["train"]
 
-    assert_all_failed(job.run(), "algo-2, rank 1: train.py exited with code 7", 7)
+    assert_all_failed(job.run(), "algo-2 (host 2 of 2): train.py exited with code 7", 7)
 
 
 def test_tensorflows_workers(cluster: MakeCluster) -> None:
