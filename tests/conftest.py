@@ -12,6 +12,9 @@ from s3_server import use_endpoint
 
 pytest_plugins = ["jobs", "cluster", "images"]
 
+#: Seconds that a test with this mark may take, fixtures included; setup.cfg has the limit of all others.
+LIMITS = {"cluster": 600, "frameworks": 900, "images": 1800}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--repeat", type=int, default=1, metavar="N", help="run each test of a fault N times")
@@ -22,6 +25,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if times > 1 and metafunc.definition.get_closest_marker("fault"):
         metafunc.fixturenames.append("attempt")
         metafunc.parametrize("attempt", range(times))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark, seconds in LIMITS.items():
+            if item.get_closest_marker(mark) and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(seconds))
 
 
 @pytest.fixture(scope="session")
