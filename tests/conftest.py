@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3_server import use_endpoint
 
-pytest_plugins = ["jobs", "cluster", "images"]
+pytest_plugins = ["jobs", "cluster", "images", "left_out"]
 
 #: Seconds that a test with this mark may take, fixtures included; setup.cfg has the limit of all others.
 LIMITS = {"cluster": 600, "frameworks": 900, "images": 1800}
