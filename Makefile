@@ -13,7 +13,10 @@ READY := $(VENV)/ready-$(subst /,_,$(PYTHON))-$(EXTRAS)
 
 # The package as a container has it: built, not linked to; with what it needs to run and nothing else.
 BENCH := .venvs/benchmark
-PACKAGE := setup.cfg pyproject.toml $(shell find sagemaker_framework -name '*.py')
+PACKAGE := setup.cfg pyproject.toml README.md LICENSE $(shell find sagemaker_framework -name '*.py')
+
+# The wheel is made in an environment of its own, since not every Python has pip.
+WHEEL := .venvs/wheel
 
 # What jobs on several hosts run: Debian's Open MPI, which is version 4, sshd, and what makes hosts.
 CLUSTER := .venvs/cluster
@@ -37,6 +40,7 @@ help:
 	@echo 'make image-tools    install what that needs, with apt-get'
 	@echo 'make image-mxnet, make image-tensorflow  build one of them with $$DOCKER (docker)'
 	@echo 'make lint           check style, format and types'
+	@echo 'make wheel          build dist/*.whl, which is what an image installs'
 	@echo 'make demo           train a real model through the real train command'
 	@echo 'make benchmark      measure, and check the limits that the project promises'
 	@echo 'make clean          remove everything that make has made'
@@ -79,10 +83,14 @@ image-tools:
 	@ls $(IMAGE_TOOLS) > /dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install \
 		-qq -y --no-install-recommends buildah podman runc mmdebstrap debian-archive-keyring iproute2 util-linux; }
 
+.PHONY: wheel
+wheel: dist/.ready
+	@ls dist/*.whl
+
 # With sagemaker-framework as it is here; $(ARGS) are more arguments of `docker build`.
 DOCKER ?= docker
 .PHONY: image-mxnet image-tensorflow
-image-mxnet image-tensorflow: image-%: $(BENCH)/ready
+image-mxnet image-tensorflow: image-%: dist/.ready
 	rm -rf examples/$*/wheels
 	mkdir examples/$*/wheels
 	cp dist/*.whl examples/$*/wheels
@@ -139,9 +147,13 @@ $(READY): setup.cfg
 	.venvs/$*/bin/python $(PIP) --config-settings editable_mode=compat --editable '.[test,$*]'
 	@touch $@
 
-$(BENCH)/ready: $(PACKAGE)
+dist/.ready: $(PACKAGE)
 	rm -rf build dist
+	$(PYTHON) -m venv --clear $(WHEEL)
+	$(WHEEL)/bin/python -m pip --disable-pip-version-check wheel -qq --no-deps --wheel-dir dist .
+	@touch $@
+
+$(BENCH)/ready: dist/.ready
 	$(PYTHON) -m venv --clear $(BENCH)
-	$(BENCH)/bin/python -m pip --disable-pip-version-check wheel -qq --no-deps --wheel-dir dist .
 	$(BENCH)/bin/python $(PIP) dist/*.whl
 	@touch $@
