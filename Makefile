@@ -1,7 +1,7 @@
 # Everything is made in .venv, .venvs, build and dist; nothing but Python 3 and make need be there.
 
 PYTHON  ?= python3
-#: Of `make test-all`: the versions to run on, such as "3.9 3.13"; all if empty.
+#: Of `make test-all`: the versions to run on, such as "3.9 3.13"; all if empty. Of `make test-as-user`: one of them.
 PYTHONS ?=
 VENV    ?= .venv
 EXTRAS  ?= test,lint,demo
@@ -32,6 +32,7 @@ TENSORFLOW := .venvs/tensorflow
 .PHONY: help
 help:
 	@echo 'make test           run the tests with $$PYTHON (python3)'
+	@echo 'make test-as-user   run them as an ordinary user, in a copy of the checkout; as root'
 	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
@@ -52,6 +53,11 @@ test: $(READY)
 .PHONY: test-all
 test-all:
 	@$(PYTHON) tests/kit/every_python.py $(PYTHONS)
+
+# The user is made for it, and removed with all that it has.
+.PHONY: test-as-user
+test-as-user:
+	@$(PYTHON) tests/kit/ordinary_user.py $(PYTHONS)
 
 # Hosts are made by root only; elsewhere these tests are skipped.
 .PHONY: test-cluster
