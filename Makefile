@@ -40,6 +40,7 @@ help:
 	@echo 'make test-images    build the images of the examples and run jobs in containers, as root'
 	@echo 'make image-tools    install what that needs, with apt-get'
 	@echo 'make image-mxnet, make image-tensorflow  build one of them with $$DOCKER (docker)'
+	@echo 'make coverage       measure which lines and branches the tests run, and check the limits; as root'
 	@echo 'make lint           check style, format and types'
 	@echo 'make wheel          build dist/*.whl, which is what an image installs'
 	@echo 'make demo           train a real model through the real train command'
@@ -63,6 +64,27 @@ test-as-user:
 .PHONY: test-cluster
 test-cluster: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
 	$(CLUSTER)/bin/python -m pytest -m cluster $(ARGS)
+
+# The tests of `make test` and `make test-cluster` without those of faults, in four processes at once, since they wait more
+# than they work. A test that fails in this crowd has to pass alone. Not measured: what looks at everything that a process
+# does, and would see coverage itself, and what runs the same lines a hundred times over. The .pth file is by which
+# processes find what measures the wrapper of ranks.
+MEASURED := -m "not fault and not frameworks and not images" $(addprefix --deselect=tests/, \
+	one_host/test_environment.py::test_importing_does_nothing \
+	one_host/test_environment.py::test_reading_starts_no_process \
+	one_host/test_arguments_arrive.py::test_every_hyperparameter_arrives \
+	cluster/test_recipes.py)
+.PHONY: coverage
+coverage: export COVERAGE_ROOT := $(CURDIR)
+coverage: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
+	rm -rf .venvs/coverage
+	mkdir -p .venvs/coverage
+	echo $(CURDIR)/tests/kit/measure > $$($(CLUSTER)/bin/python -c 'import site; print(site.getsitepackages()[0])')/a0_measured.pth
+	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+		$(CLUSTER)/bin/python -m coverage run -m pytest -n 4 --basetemp="$$tmp" $(MEASURED) $(ARGS) \
+		|| $(CLUSTER)/bin/python -m coverage run -m pytest --last-failed --last-failed-no-failures=none $(MEASURED)
+	$(CLUSTER)/bin/python -m coverage combine -q
+	$(CLUSTER)/bin/python tests/kit/measure/limits.py
 
 # On hosts like those of `make test-cluster`.
 .PHONY: test-frameworks test-mxnet test-tensorflow
