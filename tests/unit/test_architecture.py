@@ -63,7 +63,7 @@ LAYERS = [
     ["processes"],
     ["config.environment"],
     ["config.files"],
-    ["config.hardware", "config.hyperparameters", "config.paths"],
+    ["config.hardware", "config.hyperparameters", "config.paths", "config.readonly", "config.values"],
     ["config"],
     ["failures"],
     ["timing"],

@@ -1,0 +1,146 @@
+"""Objects, dicts and lists that refuse to be changed: what the configuration of a job is made of.
+
+Neither attrs nor `MappingProxyType`: the one takes the launcher longer to import than all else that it does before
+the program starts, and what the other makes is no dict to `json`, `pickle` and `isinstance`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar, overload
+
+    from typing_extensions import Self, dataclass_transform
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+else:
+
+    def dataclass_transform(**_):
+        return lambda cls: cls
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Record:
+    """An object whose attributes are given once, by name; the dicts and lists among them become read-only too.
+
+    A subclass annotates its attributes, and ends the list with `__slots__ = tuple(__annotations__)`.
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def __init__(self, **values: Any) -> None:
+        missing = [name for name in self.__slots__ if name not in values]
+        unknown = sorted(set(values).difference(self.__slots__))
+        if missing or unknown:
+            wrong = "needs" if missing else "has no attribute"
+            raise TypeError(f"{type(self).__name__} {wrong} {', '.join(missing or unknown)}")
+        for name in self.__slots__:
+            object.__setattr__(self, name, read_only(values[name]))
+
+    def evolve(self, **changes: Any) -> Self:
+        """Make a copy with some attributes changed.
+
+        Args:
+            changes: the new values, by the names of the attributes.
+
+        Raises:
+            TypeError: there is no such attribute.
+        """
+        return type(self)(**{**_values(self), **changes})
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(_advice(self, name))
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_advice(self, name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (type(self), _values(self))
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _made(kind: type[Record], values: dict[str, Any]) -> Record:
+    return kind(**values)
+
+
+def _advice(record: Record, name: str) -> str:
+    return f"{type(record).__name__} is read-only: evolve({name}=...) makes a copy with another {name}"
+
+
+def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
+    copied = "dict(env.hyperparameters)" if isinstance(self, dict) else "list(env.hosts)"
+    raise TypeError(
+        f"the environment is read-only: copy it, such as {copied}, and change the copy "
+        "(copy.deepcopy copies what is in it too)"
+    )
+
+
+class ReadOnlyDict(dict["K", "V"]):
+    """A dict that refuses to be changed; copies of it are plain dicts."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # So that type checkers refuse it too.
+        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = None  # type: ignore[assignment]
+    else:
+        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # For pickle and copy; both go on with what is in it.
+
+
+class ReadOnlyList(list["V"]):
+    """A list that refuses to be changed; copies of it are plain lists."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        __setitem__ = __delitem__ = __iadd__ = __imul__ = None  # type: ignore[assignment]
+        append = clear = extend = insert = pop = remove = reverse = sort = None  # type: ignore[assignment]
+    else:
+        __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+        append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def read_only(value: dict[K, V]) -> ReadOnlyDict[K, V]: ...
+    @overload
+    def read_only(value: list[V]) -> ReadOnlyList[V]: ...
+    @overload
+    def read_only(value: V) -> V: ...
+
+
+def read_only(value: Any) -> Any:
+    """Copy dicts and lists, and those in them, into ones that are read-only; give anything else back as it is.
+
+    No recursion: hyperparameters may be nested more deeply than Python goes.
+    """
+    copied = _copied(value)
+    left = [copied] if copied is not value else []
+    while left:
+        container = left.pop()
+        kind: Any = dict if isinstance(container, dict) else list
+        items = container.items() if kind is dict else enumerate(container)
+        for key, item in [(key, item) for key, item in items if isinstance(item, (dict, list))]:
+            inner = _copied(item)
+            if inner is not item:
+                kind.__setitem__(container, key, inner)
+                left.append(inner)
+    return copied
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict) and not isinstance(value, ReadOnlyDict):
+        return ReadOnlyDict(value)
+    if isinstance(value, list) and not isinstance(value, ReadOnlyList):
+        return ReadOnlyList(value)
+    return value
