@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sagemaker_framework import errors as errors
     from sagemaker_framework import trainer as trainer
     from sagemaker_framework.config.environment import TrainingEnv as TrainingEnv
-    from sagemaker_framework.config.environment import training_env as training_env
+    from sagemaker_framework.config.files import training_env as training_env
     from sagemaker_framework.entry_point import EntryPoint as EntryPoint
     from sagemaker_framework.entry_point import PythonEntryPoint as PythonEntryPoint
     from sagemaker_framework.entry_point import ShellEntryPoint as ShellEntryPoint
@@ -38,7 +38,7 @@ _HOMES = {
     "TorchrunStrategy": "strategies.torchrun",
     "Trainer": "trainer",
     "TrainingEnv": "config.environment",
-    "training_env": "config.environment",
+    "training_env": "config.files",
     "entry_point": None,
     "errors": None,
     "trainer": None,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from sagemaker_framework.config.environment import TrainingEnv
+
 
 class FrameworkError(Exception):
     """A job that cannot go on.
@@ -58,10 +60,12 @@ class ConfigurationError(FrameworkError):
 
     Args:
         problems: each problem in one line; all that were found, not just the first.
+        env: what could be read of the configuration, where that is enough to tell the other hosts of the job.
     """
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
+    def __init__(self, problems: str | Sequence[str], env: TrainingEnv | None = None) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.env = env
         super().__init__("; ".join(self.problems))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import CoroutineType
 
 from sagemaker_framework import entry_point, log, strategies
-from sagemaker_framework.config import files, paths
+from sagemaker_framework.config import environment, files, paths, settings
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
 from sagemaker_framework.processes.supervisor import Supervisor, grace_seconds
 from sagemaker_framework.strategies.single_process import SingleProcessStrategy
@@ -72,7 +72,7 @@ class Trainer(ABC):
     fails the job too, with its traceback in the failure file.
 
     Args:
-        env: the job's environment, `TrainingEnv` or another mapping with its names.
+        env: the job's environment, a `TrainingEnv`; another mapping with all its names becomes one.
 
     Attributes:
         framework_hyperparameters: names of hyperparameters that are for this image, as all that start with
@@ -85,15 +85,11 @@ class Trainer(ABC):
     parameter_servers: type[DistributionStrategy] | None = None
 
     def __init__(self, env: Mapping[str, Any]) -> None:
-        self._values = files.claim(env, self.framework_hyperparameters)
+        self._values = environment.claim(environment.checked(env, self), self.framework_hyperparameters)
 
     @property
     def env(self) -> TrainingEnv:
         """The job's environment."""
-        # Made when first asked for: a job whose image asks for nothing starts sooner without attrs.
-        from sagemaker_framework.config.environment import view
-
-        self._values = view(self._values)
         return self._values
 
     def train(self) -> None:
@@ -300,7 +296,7 @@ class Trainer(ABC):
 
         By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
         """
-        return files.to_env_vars(self._values)
+        return self._values.to_env_vars()
 
     def post_train(self) -> None:
         """Finish what the program has done, such as converting its model.
@@ -338,7 +334,8 @@ def train(stops: Sequence[int] = ()) -> int:
             raise JobStopped(stops[0])
         report.begin()
         values = files.read()
-        log.set_level(values["log_level"])
+        log.set_level(values.log_level)
+        settings.warn_of_unknown()
         _find_or_tell(values)()
     except FrameworkError as error:
         cause = str(error) or _named(error)
@@ -372,7 +369,7 @@ def _stopped(stop: JobStopped, report: Report) -> int:
     return stop.exit_code
 
 
-def _find_or_tell(values: Mapping[str, Any]) -> Callable[[], object]:
+def _find_or_tell(values: TrainingEnv) -> Callable[[], object]:
     """What `_find` finds; where it fails, the other hosts, which would wait for this one, are told."""
     try:
         return _find(values)
@@ -388,7 +385,7 @@ def _find_or_tell(values: Mapping[str, Any]) -> Callable[[], object]:
                 job.session.close()
 
 
-def _find(values: Mapping[str, Any]) -> Callable[[], object]:
+def _find(values: TrainingEnv) -> Callable[[], object]:
     """What `SAGEMAKER_TRAINING_MODULE` names, ready to be called; the Trainer itself where it names nothing."""
     named = values["framework_module"]
     if not named:
@@ -424,7 +421,7 @@ def _supervised(named: str, function: Callable[[], T]) -> T:
         return _called(named, function)
 
 
-def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tuple[object, ...]:
+def _arguments(function: Callable[..., object], values: TrainingEnv) -> tuple[object, ...]:
     """The environment, for a function that takes a parameter; nothing, for one that does not."""
     from inspect import Parameter, signature
 
@@ -435,9 +432,7 @@ def _arguments(function: Callable[..., object], values: Mapping[str, Any]) -> tu
     by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     if not any(parameter.kind in by_position for parameter in parameters):
         return ()
-    from sagemaker_framework.config.environment import view
-
-    return (view(values),)
+    return (values,)
 
 
 def _called(what: str, function: Callable[[], T]) -> T:

@@ -6,4 +6,4 @@ from sagemaker_framework import entry_point as entry_point
 from sagemaker_framework import errors as errors
 from sagemaker_framework import trainer as trainer
 from sagemaker_framework.config.environment import TrainingEnv as TrainingEnv
-from sagemaker_framework.config.environment import training_env as training_env
+from sagemaker_framework.config.files import training_env as training_env

@@ -46,7 +46,7 @@ def is_wanted(values: Mapping[str, Any], environ: Mapping[str, str], is_needed: 
         return False
     if is_needed or switch == "on" or environ.get(STUDIO_VARIABLE, "").lower() != "true":
         return True
-    from sagemaker_framework.config.files import distributions
+    from sagemaker_framework.config.hyperparameters import distributions
 
     return bool(distributions(values["additional_framework_parameters"]))
 

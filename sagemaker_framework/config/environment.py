@@ -1,22 +1,34 @@
-"""TrainingEnv: what authors and scripts read of the job."""
+"""TrainingEnv: what is known of the job on this host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import os
+from collections.abc import Mapping
 
-import attrs
-
-from sagemaker_framework.config import files
+from sagemaker_framework.config import settings as _settings
+from sagemaker_framework.config import variables
 from sagemaker_framework.config.hyperparameters import flag, to_cmd_args
+from sagemaker_framework.config.readonly import Record
+from sagemaker_framework.errors import TrainerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Any
+
+    from sagemaker_framework.config.readonly import ReadOnlyDict, ReadOnlyList
+    from sagemaker_framework.config.settings import Settings
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class TrainingEnv(Mapping[str, Any]):
+class TrainingEnv(Mapping["str", "Any"], Record):
     """A read-only snapshot of the job on this host.
 
-    A mapping of its attributes too: `env["hosts"]` is `env.hosts`. The attributes that
+    A mapping of its attributes too, all but `settings`: `env["hosts"]` is `env.hosts`. The attributes that
     sagemaker-containers and sagemaker-training have keep their names and values.
+
+    Nothing of it can be changed, nor can the dicts and lists in it; `evolve(model_dir="/tmp")` makes a changed copy.
+    `dict(env.hyperparameters)` and `list(env.hosts)` are plain, and what is nested in them is still read-only;
+    `copy.deepcopy` makes all of it plain.
 
     Attributes:
         hyperparameters: those of the user's program, decoded.
@@ -66,34 +78,35 @@ class TrainingEnv(Mapping[str, Any]):
         is_modelparallel_enabled: whether `SM_HP_MP_PARAMETERS` asks for SageMaker's model parallelism.
         is_smddprun_installed: whether the image has `smddprun`.
         is_smddpmprun_installed: whether the image has `smddpmprun`.
+        settings: how this framework is to behave; no key of the mapping, so that no program gets it.
     """
 
-    hyperparameters: dict[str, Any]
-    additional_framework_parameters: dict[str, Any]
-    resource_config: dict[str, Any]
-    input_data_config: dict[str, Any]
+    hyperparameters: ReadOnlyDict[str, Any]
+    additional_framework_parameters: ReadOnlyDict[str, Any]
+    resource_config: ReadOnlyDict[str, Any]
+    input_data_config: ReadOnlyDict[str, Any]
     user_entry_point: str | None
     module_name: str | None
     module_dir: str
     log_level: int
     framework_module: str | None
     current_host: str
-    hosts: list[str]
+    hosts: ReadOnlyList[str]
     host_count: int
     current_host_rank: int
     master_hostname: str
     is_master: bool
     current_instance_type: str
     current_instance_group: str
-    current_instance_group_hosts: list[str]
-    instance_groups: list[str]
-    instance_groups_dict: dict[str, Any]
+    current_instance_group_hosts: ReadOnlyList[str]
+    instance_groups: ReadOnlyList[str]
+    instance_groups_dict: ReadOnlyDict[str, Any]
     is_hetero: bool
-    distribution_instance_groups: list[str]
-    distribution_hosts: list[str]
+    distribution_instance_groups: ReadOnlyList[str]
+    distribution_hosts: ReadOnlyList[str]
     network_interface_name: str
-    topology: list[Any]
-    channel_input_dirs: dict[str, str]
+    topology: ReadOnlyList[Any]
+    channel_input_dirs: ReadOnlyDict[str, str]
     base_dir: str
     code_dir: str
     model_dir: str
@@ -114,6 +127,8 @@ class TrainingEnv(Mapping[str, Any]):
     is_modelparallel_enabled: bool
     is_smddprun_installed: bool
     is_smddpmprun_installed: bool
+    settings: Settings
+    __slots__ = tuple(__annotations__)
 
     @property
     def leader(self) -> str:
@@ -143,7 +158,7 @@ class TrainingEnv(Mapping[str, Any]):
 
     def to_env_vars(self) -> dict[str, str]:
         """The program's variables, `SM_*` and those that the AWS document names."""
-        return files.to_env_vars(self)
+        return variables.to_env_vars(self)
 
     def __getitem__(self, name: str) -> Any:
         if name not in _NAMES:
@@ -161,21 +176,43 @@ class TrainingEnv(Mapping[str, Any]):
         return f"<TrainingEnv of job {self.job_name!r} on {self.current_host!r}>"
 
 
-_NAMES: dict[str, None] = {field.name: None for field in attrs.fields(TrainingEnv)}
+#: The keys.
+_NAMES: dict[str, None] = dict.fromkeys(name for name in TrainingEnv.__slots__ if name != "settings")
 
 
-def training_env(environ: Mapping[str, str] | None = None) -> TrainingEnv:
-    """Read the job's configuration.
+def checked(env: object, owner: object) -> TrainingEnv:
+    """See to it that what an author hands on is a `TrainingEnv`.
 
     Args:
-        environ: the environment variables to go by; `os.environ` when not given.
+        env: a `TrainingEnv`, or another mapping with its names, such as `{**env, "model_dir": "/tmp"}`, which becomes
+            one, with the settings of this process.
+        owner: whom it is for.
 
     Raises:
-        ConfigurationError: naming every problem of every file.
+        TrainerError: it is neither.
     """
-    return TrainingEnv(**files.read(environ))
+    if isinstance(env, TrainingEnv):
+        return env
+    name = type(owner).__name__
+    if not isinstance(env, Mapping):
+        raise TrainerError(f"{name}.__init__ was given {type(env).__name__} for an environment, not a TrainingEnv")
+    try:
+        return TrainingEnv(**{"settings": _settings.read(os.environ, []), **env})
+    except TypeError as error:
+        raise TrainerError(f"{name}.__init__ was given a mapping that is no environment: {error}") from error
 
 
-def view(values: Mapping[str, Any]) -> TrainingEnv:
-    """The `TrainingEnv` of what `files.read` gives, or of one that there is already."""
-    return values if isinstance(values, TrainingEnv) else TrainingEnv(**values)
+def claim(env: TrainingEnv, names: Collection[str]) -> TrainingEnv:
+    """Have hyperparameters be for the image, and not for the program.
+
+    Args:
+        env: the environment.
+        names: of hyperparameters, whether the job has them or not.
+    """
+    claimed = {name: value for name, value in env.hyperparameters.items() if name in names}
+    if not claimed:
+        return env
+    return env.evolve(
+        hyperparameters={name: value for name, value in env.hyperparameters.items() if name not in claimed},
+        additional_framework_parameters={**env.additional_framework_parameters, **claimed},
+    )

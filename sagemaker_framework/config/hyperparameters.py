@@ -33,6 +33,17 @@ _FOR_THE_LAUNCHER = frozenset(
 )
 _PREFIX = "sagemaker_"
 
+#: Hyperparameters that say how the program is spread over hosts and processes.
+DISTRIBUTIONS = (
+    "sagemaker_mpi_enabled",
+    "sagemaker_parameter_server_enabled",
+    "sagemaker_distributed_dataparallel_enabled",
+    "sagemaker_pytorch_ddp_enabled",
+    "sagemaker_pytorch_xla_multi_worker_enabled",
+    "sagemaker_multi_worker_mirrored_strategy_enabled",
+    "sagemaker_torch_distributed_enabled",
+)
+
 #: Lists in lists that Python before 3.12 takes apart only with its recursion limit
 #: raised. The service's 2,500 characters hold 1,250 of them.
 _DEEPEST = 3000
@@ -84,6 +95,15 @@ def flag(value: Any) -> bool | None:
     if value is None or isinstance(value, (bool, int)):
         return bool(value)
     return None
+
+
+def distributions(framework: Mapping[str, Any]) -> list[str]:
+    """Pick those of `DISTRIBUTIONS` that a job asks for.
+
+    Args:
+        framework: its `additional_framework_parameters`.
+    """
+    return [name for name in DISTRIBUTIONS if flag(framework.get(name))]
 
 
 def to_cmd_args(hyperparameters: Mapping[str, Any]) -> list[str]:

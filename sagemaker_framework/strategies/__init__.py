@@ -33,7 +33,7 @@ def choose(
     Raises:
         ConfigurationError: they ask for two, or for one that only the image can have.
     """
-    from sagemaker_framework.config.files import distributions
+    from sagemaker_framework.config.hyperparameters import distributions
 
     asked = distributions(values["additional_framework_parameters"])
     if not asked:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from sagemaker_framework.config import environment
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +76,7 @@ class DistributionStrategy(ABC):
     - `close()`: always, once `advertise` has been called
 
     Args:
-        env: the job's environment, `TrainingEnv` or another mapping with its names.
+        env: the job's environment, a `TrainingEnv`; another mapping with all its names becomes one.
 
     Attributes:
         is_distributed: whether the hosts cannot run independently of each other.
@@ -85,16 +87,13 @@ class DistributionStrategy(ABC):
     is_distributed: bool = True
 
     def __init__(self, env: Mapping[str, Any]) -> None:
-        self._values = env
+        self._values = environment.checked(env, self)
         self.adverts: Mapping[str, Mapping[str, Any]] = {}
         self.plan_result: Mapping[str, Any] = {}
 
     @property
     def env(self) -> TrainingEnv:
         """The job's environment."""
-        from sagemaker_framework.config.environment import view
-
-        self._values = view(self._values)
         return self._values
 
     def hosts(self) -> list[str]:

@@ -29,7 +29,7 @@ class SingleProcessStrategy(DistributionStrategy):
         hosts = self.hosts()
         if len(hosts) < 2 or self._values["current_host"] not in hosts:
             return {}
-        from sagemaker_framework.config.files import MASTER_PORT
+        from sagemaker_framework.config.variables import MASTER_PORT
         from sagemaker_framework.strategies._network import interface_variables
 
         leader = {"MASTER_ADDR": hosts[0], "MASTER_PORT": str(MASTER_PORT)}

@@ -149,7 +149,7 @@ class TorchrunStrategy(LauncherStrategy):
         return {"processes": self.processes()}
 
     def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        from sagemaker_framework.config.files import MASTER_PORT
+        from sagemaker_framework.config.variables import MASTER_PORT
         from sagemaker_framework.strategies._network import free_port
 
         return {"port": free_port(MASTER_PORT)}

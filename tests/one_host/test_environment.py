@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
-import attrs
 import pytest
 from jobs import Job
 
 import sagemaker_framework
-from sagemaker_framework.config import files
-from sagemaker_framework.config.environment import TrainingEnv, training_env, view
+from sagemaker_framework.config.environment import TrainingEnv
+from sagemaker_framework.config.files import training_env
 from sagemaker_framework.errors import ConfigurationError
 
 HETEROGENEOUS = {
@@ -119,58 +120,113 @@ def read(
 # -- the object --------------------------------------------------------------------------------------------------
 
 
-def test_it_is_a_frozen_attrs_class(job: Job) -> None:
-    """TrainingEnv is an attrs class, and no attribute can be set or deleted."""
+#: The attributes that are keys too.
+NAMES = [name for name in TrainingEnv.__annotations__ if name != "settings"]
+
+
+def test_no_attribute_can_be_set(job: Job) -> None:
+    """An attribute can be neither set, added nor deleted; the error says what to do instead."""
     env = read(job)
 
-    assert attrs.has(TrainingEnv)
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError, match=r"read-only: evolve\(hosts=\.\.\.\) makes a copy with another hosts"):
         env.hosts = []  # type: ignore[misc]
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError, match="read-only"):
         del env.hosts
-    with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+    with pytest.raises(AttributeError, match="read-only"):
         env.something = 1  # type: ignore[attr-defined]
 
 
+def test_nothing_in_it_can_be_changed(job: Job) -> None:
+    """The dicts and lists of an environment, and those in them, refuse it; the error says what to do instead."""
+    env = read(job, {"layers": "[64, 10]", "opt": '{"lr": [0.1]}'}, HETEROGENEOUS)
+    told = r"the environment is read-only: copy it, such as dict\(env\.hyperparameters\), and change the copy"
+
+    with pytest.raises(TypeError, match=told):
+        env.hyperparameters["lr"] = 0.5
+    with pytest.raises(TypeError, match=told):
+        env["hyperparameters"]["opt"]["lr"] = 0.5
+    with pytest.raises(TypeError, match=r"copy it, such as list\(env\.hosts\)"):
+        env.hosts.append("algo-4")
+    for inner in (
+        env.hyperparameters["layers"],
+        env.hyperparameters["opt"]["lr"],
+        env.resource_config["hosts"],
+        env.resource_config["instance_groups"],
+        env.instance_groups_dict["train_group"]["hosts"],
+    ):
+        with pytest.raises(TypeError, match="read-only"):
+            inner.append(1)
+
+
 def test_it_is_a_mapping_of_its_attributes(job: Job) -> None:
-    """`env["hosts"]` is `env.hosts`, and so with every attribute."""
+    """`env["hosts"]` is `env.hosts`, and so with every attribute but the settings."""
     env = read(job)
 
     assert isinstance(env, Mapping)
-    assert {field.name: getattr(env, field.name) for field in attrs.fields(TrainingEnv)} == dict(env)
-    assert len(attrs.fields(TrainingEnv)) == len(env)
+    assert {name: getattr(env, name) for name in NAMES} == dict(env) == env
+    assert len(NAMES) == len(env)
 
 
 def test_what_is_no_attribute_is_no_key(job: Job) -> None:
-    """Methods and made-up names are no keys."""
+    """Methods, settings and made-up names are no keys."""
     env = read(job)
 
-    assert "to_cmd_args" not in env
+    assert not {"to_cmd_args", "settings"} & {*env}
+    assert "settings" not in env
     assert env.get("is_leader") is None
     with pytest.raises(KeyError):
-        env["nothing"]
+        env["settings"]
 
 
-def test_its_attributes_are_what_the_configuration_gives(job: Job) -> None:
-    """The launcher's plain values and TrainingEnv have the same names and the same values."""
-    env = read(job, {"epochs": "3"}, HETEROGENEOUS)
+def test_a_changed_copy(job: Job) -> None:
+    """`evolve` makes a copy with some attributes changed, as read-only as the first, which stays as it was."""
+    env = read(job, {"lr": "0.1"}, TRAINING_JOB_NAME="job-1")
+    changed = env.evolve(model_dir="/tmp/model", hyperparameters={**env.hyperparameters, "layers": [64]})
 
-    assert files.read({"SAGEMAKER_BASE_DIR": str(job.base)}) == dict(env)
+    assert {**env, "model_dir": "/tmp/model", "hyperparameters": {"lr": 0.1, "layers": [64]}} == changed
+    assert env.settings is changed.settings
+    assert {"lr": 0.1} == env.hyperparameters
+    with pytest.raises(TypeError, match="read-only"):
+        changed.hyperparameters["layers"].append(10)
 
 
-def test_a_view_of_plain_values_is_the_environment(job: Job) -> None:
-    """Plain values become a TrainingEnv; a TrainingEnv stays the one that it is."""
+def test_a_change_of_nothing_there(job: Job) -> None:
+    """A name that is no attribute is a TypeError, of `evolve` and of the constructor."""
     env = read(job)
 
-    assert dict(env) == dict(view(dict(env)))
-    assert env is view(env)
+    with pytest.raises(TypeError, match="TrainingEnv has no attribute model_folder"):
+        env.evolve(model_folder="/tmp")
+    with pytest.raises(TypeError, match="TrainingEnv has no attribute model_folder"):
+        TrainingEnv(model_folder="/tmp", settings=env.settings, **env)
+    with pytest.raises(TypeError, match="TrainingEnv needs hyperparameters, "):
+        TrainingEnv(settings=env.settings)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_of_it(job: Job, copied: Callable[[TrainingEnv], TrainingEnv]) -> None:
+    """An environment can be copied and pickled; what comes of it is equal, and read-only too."""
+    env = read(job, {"opt": '{"lr": [0.1]}'}, HETEROGENEOUS, SAGEMAKER_FRAMEWORK_CLUSTER_PORT="7000")
+    other = copied(env)
+
+    assert env == other
+    assert 7000 == other.settings.cluster_port
+    with pytest.raises(TypeError, match="read-only"):
+        other.hyperparameters["opt"]["lr"].append(0.2)
+
+
+def test_what_it_holds_is_deeply_plain_when_copied(job: Job) -> None:
+    """`copy.deepcopy` of what an environment holds can be changed at every depth."""
+    parameters = copy.deepcopy(read(job, {"opt": '{"lr": [0.1]}'}).hyperparameters)
+    parameters["opt"]["lr"].append(0.2)
+
+    assert {"opt": {"lr": [0.1, 0.2]}} == parameters
 
 
 def test_every_attribute_is_documented() -> None:
     """The docstring of the class describes each attribute, in the order of their definition, and no other."""
     documented = re.findall(r"^    (\w+): ", inspect.getdoc(TrainingEnv) or "", re.MULTILINE)
 
-    assert [field.name for field in attrs.fields(TrainingEnv)] == documented
+    assert [*TrainingEnv.__annotations__] == documented
 
 
 def test_its_repr_shows_no_hyperparameters(job: Job) -> None:
@@ -609,6 +665,105 @@ def test_all_problems_are_named_at_once(job: Job) -> None:
         "inputdataconfig.json, line 1: holds a list, not an object",
         "resourceconfig.json, line 1: 'hosts' is missing",
     ] == problems(job)
+
+
+def test_broken_settings_are_named_with_broken_files(job: Job) -> None:
+    """Five broken settings and two broken files are seven problems of one failed job."""
+    job.config("hyperparameters", "{")
+    job.config("inputdataconfig", "[]")
+    job.env.update(
+        SAGEMAKER_FRAMEWORK_GRACE_SECONDS="soon",
+        SAGEMAKER_FRAMEWORK_CLUSTER="perhaps",
+        SAGEMAKER_FRAMEWORK_CLUSTER_PORT="0",
+        SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS="-1",
+        SAGEMAKER_CONTAINER_LOG_LEVEL="LOUD",
+    )
+    ended = job.run()
+    words = ["hyperparameters.json, line 1", "inputdataconfig.json, line 1", "'soon'", "'perhaps'", "'0'", "'-1'"]
+
+    assert (1, "") == (ended.returncode, ended.stdout)
+    assert [] == [word for word in [*words, "'LOUD'"] if word not in str(ended.failure)]
+
+
+def broken(job: Job, **environ: str) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as raised:
+        training_env({"SAGEMAKER_BASE_DIR": str(job.base), **environ})
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("inputdataconfig", "["),
+        ("inputdataconfig", '{"a": 1}'),
+        ("hyperparameters", '{"sagemaker_program": "3"}'),
+        ("hyperparameters", '{"sagemaker_mpi_enabled": "perhaps"}'),
+        ("resourceconfig", None),
+    ],
+)
+def test_what_could_be_read_goes_with_the_error(job: Job, file: str, content: str | None) -> None:
+    """Where hosts and hyperparameters are known, the error has an environment to tell the other hosts by."""
+    job.hosts("algo-1", "algo-2")
+    job.config("hyperparameters", {"lr": "1"})
+    if content is not None:
+        job.config(file, content)
+    variables = {
+        "SAGEMAKER_FRAMEWORK_GRACE_SECONDS": "soon",
+        "SAGEMAKER_FRAMEWORK_CLUSTER_PORT": "7000",
+        "SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS": "x",
+    }
+    env = broken(job, **variables).env
+
+    assert env is not None
+    assert (["algo-1", "algo-2"], "algo-1", True) == (env.hosts, env.current_host, env.is_leader)
+    assert content is not None or {"lr": 1} == env.hyperparameters
+    assert (100, 7000, 900) == (
+        env.settings.grace_seconds,
+        env.settings.cluster_port,
+        env.settings.cluster_timeout_seconds,
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("hyperparameters", "{"),
+        ("hyperparameters", "[]"),
+        ("resourceconfig", "{"),
+        ("resourceconfig", '{"current_host": "algo-3", "hosts": ["algo-1", "algo-2"]}'),
+        ("resourceconfig", '{"current_host": "algo-1", "hosts": ["algo-1"], "instance_groups": 3}'),
+    ],
+)
+def test_a_host_that_cannot_prove_itself(job: Job, file: str, content: str) -> None:
+    """Without hosts or hyperparameters, from which the job's key is derived, there is no environment."""
+    job.config("hyperparameters", {})
+    job.config(file, content)
+
+    assert broken(job).env is None
+
+
+def test_settings_stay_with_the_launcher(job: Job) -> None:
+    """No setting is among the program's SM_* variables, the key least of all, nor is the key in any repr or log."""
+    job.env.update(SAGEMAKER_FRAMEWORK_CLUSTER_KEY="a-key-of-ours", SAGEMAKER_FRAMEWORK_CLUSTER_PORT="7654")
+    job.program("print('a-key-of-ours'); raise SystemExit('a-key-of-ours is told')")
+    ended = job.run()
+    env = training_env(job.environ())
+    told = json.dumps(env.to_env_vars())
+
+    assert "a-key-of-ours" == env.settings.cluster_key
+    assert not {"a-key-of-ours", "7654", "settings", "cluster_key"} & set(re.findall(r"[\w-]+", told))
+    assert "a-key-of-ours" not in repr(env) + repr(env.settings)
+    assert "****** is told" in ended.cause
+
+
+def test_unknown_settings_are_told(job: Job) -> None:
+    """A misspelt setting is a warning in the log of a job that goes on."""
+    job.program("print('the program')")
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_PROT"] = "7000"
+    ended = job.run()
+
+    assert ended.succeeded
+    assert "SAGEMAKER_FRAMEWORK_CLUSTER_PROT is no setting of sagemaker-framework: is SAGEM" in ended.stderr
 
 
 def test_a_problem_names_file_key_and_line(job: Job) -> None:

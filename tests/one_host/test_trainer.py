@@ -439,6 +439,83 @@ def test_a_strategys_hook_that_raises_fails_the_job_and_is_named(image: Image, h
     assert not ended.has_success_marker
 
 
+# -- the environment -----------------------------------------------------------------------------------------------
+
+
+def test_there_is_one_environment(image: Image) -> None:
+    """`__init__` gets the TrainingEnv that `self.env` is, and that a strategy made with it has."""
+    ended = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer, TrainingEnv
+        class MyTrainer(Trainer):
+            def __init__(self, env):
+                super().__init__(env)
+                print(type(env) is TrainingEnv, self.env is env, SingleProcessStrategy(env).env is env, flush=True)
+        """)
+
+    assert "True True True\nthe program\n" == ended.stdout
+
+
+def test_a_hook_that_changes_the_environment(image: Image) -> None:
+    """It fails the job, with what to do instead; nothing was changed."""
+    image.job.hyperparameters["lr"] = 0.1
+    ended = image.run("""
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def pre_train(self):
+                self.env.hyperparameters["lr"] = 0.5
+        """)
+
+    assert ended.cause == (
+        "MyTrainer.pre_train failed: TypeError: the environment is read-only: copy it, such as "
+        "dict(env.hyperparameters), and change the copy (copy.deepcopy copies what is in it too)"
+    )
+
+
+@pytest.mark.parametrize(
+    "changed", ["env.evolve(hyperparameters={'lr': 0.5})", "{**env, 'hyperparameters': {'lr': 0.5}}"]
+)
+def test_an_image_may_change_it_for_all(image: Image, changed: str) -> None:
+    """What a Trainer gives to `super().__init__`, a changed copy or a mapping, is the job's environment."""
+    image.job.env["SAGEMAKER_FRAMEWORK_CLUSTER_PORT"] = "7000"
+    image.job.program("import sys; print(sys.argv[1:])")
+    ended = image.run(f"""
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def __init__(self, env):
+                super().__init__({changed})
+            def pre_train(self):
+                print(self.env.hyperparameters["lr"], self.env.settings.cluster_port, flush=True)
+        """)
+
+    assert "0.5 7000\n['--lr', '0.5']\n" == ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ("None", "was given NoneType for an environment, not a TrainingEnv"),
+        ("{'hosts': []}", "was given a mapping that is no environment: TrainingEnv needs hyperparameters, "),
+        ("{**env, 'x': 1}", "was given a mapping that is no environment: TrainingEnv has no attribute x"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Trainer", "SingleProcessStrategy"])
+def test_what_is_no_environment(image: Image, kind: str, given: str, cause: str) -> None:
+    """Anything else fails the job with what is wrong with it."""
+    ended = image.run(f"""
+        import sagemaker_framework
+        class MyTrainer(sagemaker_framework.Trainer):
+            def __init__(self, env):
+                super().__init__(env)
+                class Mine(sagemaker_framework.{kind}): pass
+                Mine({given})
+        """)
+
+    assert ended.cause.startswith(f"Mine.__init__ {cause}")
+
+
+# -- a function instead ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("signature", ["env", "env, *args", "environment=None", "*, env=None", "", "*args", "**more"])
 def test_a_function_gets_the_environment_if_it_takes_a_parameter(image: Image, signature: str) -> None:
     """`pkg.mod:function` is called with the TrainingEnv if it has a parameter for it, without if not."""

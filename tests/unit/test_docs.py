@@ -10,6 +10,7 @@ from jobs import Job
 
 import sagemaker_framework
 from sagemaker_framework import DistributionStrategy, EntryPoint, ParameterServerStrategy, Trainer
+from sagemaker_framework.config import settings
 
 ROOT = Path(sagemaker_framework.__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the checkout")
@@ -34,6 +35,20 @@ def test_the_documented_variables_are_those_that_a_program_gets(job: Job) -> Non
     assert in_a_job_like_this - sets == {name for name in got if not name.startswith(tuple(sets))} - {"LC_CTYPE"}
 
 
+def test_the_documented_settings_are_those_that_there_are() -> None:
+    """docs/environment.md lists each setting, with its default and the values that it can have."""
+    table = (ROOT / "docs/environment.md").read_text().split("## Settings\n")[1].split("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?)\|", table, re.MULTILINE)
+    defaults = settings.load({})
+
+    assert [*settings.VARIABLES] == [name for name, _, _ in rows]
+    for attribute, (name, values, default) in zip(settings.Settings.__slots__, rows):
+        problems: list[str] = []
+        settings.read({name: "-1"}, problems)
+        assert (default.strip() or "0") == f"{getattr(defaults, attribute) or 0:g}"
+        assert not problems or problems[0].endswith((values, f"neither {values.replace('`', '').replace(',', ' nor')}"))
+
+
 def test_the_readmes_trainer_works(job: Job, tmp_path: Path) -> None:
     """The README's subclass fails a job with its own words where the channel is missing, and runs others."""
     (block,) = [block for block in python_blocks("README.md") if "class MyTrainer" in block]
@@ -53,6 +68,16 @@ def test_the_readmes_script_works(job: Job) -> None:
     job.hyperparameters["epochs"] = 3
 
     assert f"3 {job.base}/input/data/training {job.base}/model\n" == job.run().stdout
+
+
+def test_the_example_of_a_changed_environment_works(job: Job, tmp_path: Path) -> None:
+    """The Trainer of docs/environment.md gives its program a hyperparameter that the job has not."""
+    (block,) = python_blocks("docs/environment.md")
+    (tmp_path / "my_container.py").write_text(block)
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="my_container:MyTrainer")
+    job.program("import sys; print(sys.argv[1:])")
+
+    assert "['--seed', '1']\n" == job.run().stdout
 
 
 @pytest.mark.parametrize("at", range(len(python_blocks("docs/hooks.md")) if (ROOT / "docs/hooks.md").exists() else 0))

@@ -12,7 +12,7 @@ from typing import Any, Callable
 import pytest
 from jobs import Finished, Job
 
-from sagemaker_framework.config.environment import training_env
+from sagemaker_framework.config.files import training_env
 from sagemaker_framework.processes import limits
 
 #: Linux's longest argument or variable, with the NUL at its end (MAX_ARG_STRLEN).

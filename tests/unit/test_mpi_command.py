@@ -21,7 +21,7 @@ def strategy(job: Job, values: dict[str, Any] | None = None, **asked: Any) -> MP
     """What a job on one host that asks for MPI gets, with `values` as given."""
     job.config("hyperparameters", {"sagemaker_mpi_enabled": True, **asked})
     read = files.read({"SAGEMAKER_BASE_DIR": str(job.base)})
-    made = strategies.choose({**read, **(values or {})})
+    made = strategies.choose(read.evolve(**(values or {})))
     assert isinstance(made, MPIStrategy)
     return made
 

@@ -18,8 +18,8 @@ def strategy(job: Job, values: dict[str, Any], **asked: Any) -> MPIStrategy:
     """The strategy that hyperparameters choose, where all tools are there and `values` are as given."""
     job.config("hyperparameters", asked)
     read = files.read({"SAGEMAKER_BASE_DIR": str(job.base)})
-    read.update({"is_smddprun_installed": True, "is_smddpmprun_installed": True, **values})
-    made = strategies.choose(read)
+    changed = {"is_smddprun_installed": True, "is_smddpmprun_installed": True, **values}
+    made = strategies.choose(read.evolve(**changed))
     assert isinstance(made, MPIStrategy)
     return made
 

@@ -25,8 +25,7 @@ def strategy(job: Job, name: str, values: dict[str, Any] | None = None, **asked:
     """The strategy that `sagemaker_<name>_enabled` chooses, once the hosts have agreed; `values` are as given."""
     job.config("hyperparameters", {f"sagemaker_{name}_enabled": True, **asked})
     read = files.read({"SAGEMAKER_BASE_DIR": str(job.base), "TRAINING_JOB_NAME": "digits-1"})
-    read.update(values or {})
-    made = strategies.choose(read)
+    made = strategies.choose(read.evolve(**(values or {})))
     made.plan_result = made.plan({host: {"port": 8890, "processes": 1} for host in made.hosts()})
     return made
 
@@ -261,16 +260,12 @@ def test_the_documented_cluster_with_a_chief(job: Job) -> None:
     (block,) = re.findall(r"```python\n(class WithChief.*?)```", document.read_text(), re.DOTALL)
     names: dict[str, Any] = {"MultiWorkerStrategy": MultiWorkerStrategy}
     exec(block, names)
+    job.config("hyperparameters", {})
+    job.hosts("algo-1", "algo-2", "algo-3")
+    env = files.read({"SAGEMAKER_BASE_DIR": str(job.base)})
     configs = []
-    for host in ("algo-1", "algo-2", "algo-3"):
-        made = names["WithChief"](
-            {
-                "hosts": ["algo-1", "algo-2", "algo-3"],
-                "distribution_hosts": [],
-                "current_host": host,
-                "network_interface_name": "eth7",
-            }
-        )
+    for host in env.hosts:
+        made = names["WithChief"](env.evolve(current_host=host))
         made.plan_result = {"ports": {"algo-1": 1, "algo-2": 2, "algo-3": 3}}
         configs.append(json.loads(made.env_vars()["TF_CONFIG"]))
 

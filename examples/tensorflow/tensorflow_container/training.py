@@ -18,9 +18,8 @@ from sagemaker_framework.config import files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
-    from sagemaker_framework import DistributionStrategy
+    from sagemaker_framework import DistributionStrategy, TrainingEnv
     from sagemaker_framework.strategies.base import Launch
 
 #: The names that TensorFlow has had for the task that leads the others; scripts of TensorFlow 1 know the second.
@@ -39,7 +38,7 @@ _PATIENCE = 2  # seconds that S3 has to say where a bucket is
 class TensorFlowServers(ParameterServerStrategy):
     """A chief on the leader, a worker on each other host, and beside each a parameter server; all know TF_CONFIG."""
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
+    def __init__(self, env: TrainingEnv) -> None:
         super().__init__(env)
         self.chief = self.env.additional_framework_parameters.get("sagemaker_tensorflow_chief_name", CHIEF_NAMES[0])
         if self.chief not in CHIEF_NAMES:
@@ -84,12 +83,12 @@ class TensorFlowTrainer(Trainer):
             becomes `<model_dir>/<job name>/model`, in the program's arguments and variables alike.
     """
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
-        model_dir = env["hyperparameters"].get("model_dir")
-        if env["tuning_objective_metric"] and env["job_name"] and _is_on_s3(model_dir):
-            model_dir = f"{model_dir.rstrip('/')}/{env['job_name']}/model"
+    def __init__(self, env: TrainingEnv) -> None:
+        model_dir = env.hyperparameters.get("model_dir")
+        if env.tuning_objective_metric and env.job_name and _is_on_s3(model_dir):
+            model_dir = f"{model_dir.rstrip('/')}/{env.job_name}/model"
             log.info(f"model_dir is {model_dir}: this is one of the trainings of a tuning job")
-            env = {**env, "hyperparameters": {**env["hyperparameters"], "model_dir": model_dir}}
+            env = env.evolve(hyperparameters={**env.hyperparameters, "model_dir": model_dir})
         super().__init__(env)
 
     def strategy(self) -> DistributionStrategy:

@@ -1,0 +1,139 @@
+"""Settings: how this framework is to behave, as variables of the container say."""
+
+from __future__ import annotations
+
+import os
+
+from sagemaker_framework import log
+from sagemaker_framework.config.readonly import Record
+from sagemaker_framework.config.values import number
+from sagemaker_framework.errors import ConfigurationError
+from sagemaker_framework.redaction import MASK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sagemaker_framework.config.values import N
+
+PREFIX = "SAGEMAKER_FRAMEWORK_"
+GRACE_VARIABLE = f"{PREFIX}GRACE_SECONDS"
+SWITCH_VARIABLE = f"{PREFIX}CLUSTER"
+PORT_VARIABLE = f"{PREFIX}CLUSTER_PORT"
+TIMEOUT_VARIABLE = f"{PREFIX}CLUSTER_TIMEOUT_SECONDS"
+KEY_VARIABLE = f"{PREFIX}CLUSTER_KEY"
+STUDIO_VARIABLE = "SM_STUDIO_LOCAL_MODE"  # Not ours: Studio sets it.
+
+#: The variable of each setting, in their order.
+VARIABLES = (GRACE_VARIABLE, SWITCH_VARIABLE, PORT_VARIABLE, TIMEOUT_VARIABLE, KEY_VARIABLE, STUDIO_VARIABLE)
+
+_LONGEST = 1e6  # seconds; the system's calls that wait take little more
+
+
+class Settings(Record):
+    """The settings of the job on this host; docs/environment.md has the variable of each.
+
+    Attributes:
+        grace_seconds: how long a program has to end once it has been asked to.
+        cluster: `on` or `off`, where the job says whether its hosts are to agree; else empty.
+        cluster_port: where the leader listens.
+        cluster_timeout_seconds: how long hosts wait for each other, or for a launcher.
+        cluster_key: a secret that all hosts of the job have; empty where there is none.
+        is_studio_local_mode: whether the job runs in Studio's local mode, where hosts do not find each other at once.
+    """
+
+    grace_seconds: float
+    cluster: str
+    cluster_port: int
+    cluster_timeout_seconds: float
+    cluster_key: str
+    is_studio_local_mode: bool
+    __slots__ = tuple(__annotations__)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Settings):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__slots__}
+        if self.cluster_key:
+            shown["cluster_key"] = MASK
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def read(environ: Mapping[str, str], problems: list[str]) -> Settings:
+    """Read the settings; one that cannot be read is as if it were not set.
+
+    Args:
+        environ: the variables to go by.
+        problems: what is wrong with them is added here.
+    """
+    given = _Given(environ, problems)
+    return Settings(
+        grace_seconds=given.number(GRACE_VARIABLE, 100.0, 0.0, _LONGEST, "seconds"),
+        cluster=given.choice(SWITCH_VARIABLE, "on", "off"),
+        cluster_port=given.number(PORT_VARIABLE, 7776, 1, 65535),
+        cluster_timeout_seconds=given.number(TIMEOUT_VARIABLE, 900.0, 0.1, _LONGEST, "seconds"),
+        cluster_key=environ.get(KEY_VARIABLE, ""),
+        is_studio_local_mode=environ.get(STUDIO_VARIABLE, "").lower() == "true",
+    )
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings alone, for those who need nothing else of the configuration.
+
+    Args:
+        environ: the variables to go by; `os.environ` when not given.
+
+    Raises:
+        ConfigurationError: naming every one that cannot be read.
+    """
+    problems: list[str] = []
+    settings = read(os.environ if environ is None else environ, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def warn_of_unknown(environ: Mapping[str, str] | None = None) -> None:
+    """Say in the log which variables look like settings and are none, such as misspelt ones.
+
+    Args:
+        environ: the variables to go by; `os.environ` when not given.
+    """
+    known = [name for name in VARIABLES if name.startswith(PREFIX)]
+    for name in sorted(os.environ if environ is None else environ):
+        if name.upper().startswith(PREFIX) and name not in known:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name[len(PREFIX) :].upper(), [each[len(PREFIX) :] for each in known], 1)
+            meant = f": is {PREFIX}{close[0]} meant?" if close else f", which knows {', '.join(known)}"
+            log.warning(f"{name} is no setting of sagemaker-framework{meant}")
+
+
+class _Given:
+    """The variables that are set, and what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
+        self._environ = environ
+        self._problems = problems
+
+    def number(self, name: str, default: N, least: N, most: N, unit: str = "") -> N:
+        """Read a number; `default` where there is none."""
+        text = self._environ.get(name)
+        if not text:
+            return default
+        try:
+            return number(name, text, least, most, unit=unit)
+        except ConfigurationError as error:
+            self._problems += error.problems
+            return default
+
+    def choice(self, name: str, *options: str) -> str:
+        """Read one of several words; nothing where there is none of them."""
+        word = self._environ.get(name, "").strip().lower()
+        if word in ("", *options):
+            return word
+        self._problems.append(f"{name} is {word!r}, neither {' nor '.join(options)}")
+        return ""
