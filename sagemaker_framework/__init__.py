@@ -51,12 +51,13 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would take any name fo
     def __getattr__(name):
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
+        from sys import modules
 
-        home = _HOMES[name]
-        if home is None:
-            return import_module(f"{__name__}.{name}")
-        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        home = f"{__name__}.{_HOMES[name] or name}"
+        __import__(home)  # importlib would take longer to load than some of what it loads.
+        if _HOMES[name] is None:
+            return modules[home]
+        value = globals()[name] = getattr(modules[home], name)
         return value
 
     def __dir__():

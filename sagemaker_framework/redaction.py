@@ -20,6 +20,8 @@ _SECRET_PAIRS = frozenset(
     {("connection", "string")}
     | {(kind, "key") for kind in "api access private account signing encryption ssh license wandb".split()}
 )
+#: Of these, each name of a secret has one: most names have none, and need not be taken apart.
+_PARTS_OF_SECRETS = tuple("secret pass pwd token cred auth key bearer jwt connection".split())
 #: Where a value is secret by the name that stands before it: in the query of a URL, in a header.
 _NAMED_IN_TEXT = r"(?i)([?&](?:password|passwd|token|secret|api_?key|access_?token|signature)=|\bbearer )[^\s&\"']+"
 
@@ -31,10 +33,14 @@ _NOT_SECRET = frozenset({"PWD", "OLDPWD"})
 _SHORTEST_IN_TEXT = 4
 _LEAST_OF_A_LINE = 16
 
+#: What needs no quotes in a shell, besides letters and digits.
+_PLAIN = dict.fromkeys(map(ord, "@%+=:,./-_"))
+
 
 def is_secret_name(name: str) -> bool:
     """Whether the value that goes by `name` (a hyperparameter, a variable, an option) is to be hidden."""
-    if name in _NOT_SECRET:
+    lowered = name.lower()
+    if name in _NOT_SECRET or not any(part in lowered for part in _PARTS_OF_SECRETS):
         return False
     words = [word.rstrip("0123456789") for word in _words(name)]
     if not _SECRET_WORDS.isdisjoint(words) or any(word.endswith(_SECRET_ENDS) for word in words):
@@ -97,8 +103,6 @@ class Redactor:
 
     def command(self, argv: Iterable[str]) -> str:
         """`argv` as a person would type it, secrets masked, long arguments cut."""
-        import shlex
-
         shown = []
         hide_next = False
         for arg in argv:
@@ -111,8 +115,16 @@ class Redactor:
                 shown.append(f"{name}={MASK}" if equals else arg)
             else:
                 arg = self(arg)  # Before it is cut, or quoted, and looks another way.
-                shown.append(shlex.quote(arg if len(arg) <= 256 else arg[:256] + "..."))
+                shown.append(_quoted(arg if len(arg) <= 256 else arg[:256] + "..."))
         return self(" ".join(shown))
+
+
+def _quoted(arg: str) -> str:
+    if arg.isascii() and arg.translate(_PLAIN).isalnum():
+        return arg  # As most are; shlex takes longer to load than the whole line to write.
+    import shlex
+
+    return shlex.quote(arg)
 
 
 def _escaped(value: str) -> str:

@@ -130,7 +130,8 @@ def _settings(environ: Mapping[str, str], problems: list[str]) -> Settings:
     """Read the settings; the log keeps the secrets among the variables to itself from now on."""
     log.redact.hide_named(environ)
     given = settings.read(environ, problems)
-    log.redact.hide(given.cluster_key)
+    if given.cluster_key:
+        log.redact.hide(given.cluster_key)
     return given
 
 

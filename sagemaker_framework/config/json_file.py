@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_MARK = b"\xef\xbb\xbf"
+
 
 class JsonFile:
     """One configuration file: its content, and what is wrong with it, with the line.
@@ -28,8 +30,9 @@ class JsonFile:
         self._problems = problems
         self._text = ""
         try:
-            with open(path, encoding="utf-8-sig") as opened:
-                self._text = opened.read()
+            with open(path, "rb") as opened:  # As bytes: loading the codec that knows byte order marks takes longer.
+                data = opened.read()
+            self._text = str(data[len(_MARK) :] if data.startswith(_MARK) else data, "utf-8")
             content = json.loads(self._text)
         except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path}{_told(error, self._text)}")

@@ -6,7 +6,6 @@ import os
 
 from sagemaker_framework import log
 from sagemaker_framework.config.readonly import Record
-from sagemaker_framework.config.values import number
 from sagemaker_framework.errors import ConfigurationError
 from sagemaker_framework.redaction import MASK
 
@@ -102,14 +101,14 @@ def warn_of_unknown(environ: Mapping[str, str] | None = None) -> None:
     Args:
         environ: the variables to go by; `os.environ` when not given.
     """
-    known = [name for name in VARIABLES if name.startswith(PREFIX)]
-    for name in sorted(os.environ if environ is None else environ):
-        if name.upper().startswith(PREFIX) and name not in known:
-            from difflib import get_close_matches
+    names = os.environ if environ is None else environ
+    for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name not in VARIABLES):
+        from difflib import get_close_matches
 
-            close = get_close_matches(name[len(PREFIX) :].upper(), [each[len(PREFIX) :] for each in known], 1)
-            meant = f": is {PREFIX}{close[0]} meant?" if close else f", which knows {', '.join(known)}"
-            log.warning(f"{name} is no setting of sagemaker-framework{meant}")
+        known = [each[len(PREFIX) :] for each in VARIABLES if each.startswith(PREFIX)]
+        close = get_close_matches(name[len(PREFIX) :].upper(), known, 1)
+        meant = f": is {PREFIX}{close[0]} meant?" if close else f", which knows {PREFIX}{', '.join(known)}"
+        log.warning(f"{name} is no setting of sagemaker-framework{meant}")
 
 
 class _Given:
@@ -124,6 +123,8 @@ class _Given:
         text = self._environ.get(name)
         if not text:
             return default
+        from sagemaker_framework.config.values import number
+
         try:
             return number(name, text, least, most, unit=unit)
         except ConfigurationError as error:
