@@ -26,7 +26,7 @@ from job import Job
 from sagemaker_framework import cluster
 from sagemaker_framework.cluster.thread import BEAT
 from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce, proof, same
-from sagemaker_framework.config import files
+from sagemaker_framework.config import files, settings
 
 PORT = 17776
 #: Tells that it has begun, and runs until it is told to end.
@@ -82,8 +82,8 @@ class Run:
         environ = {
             **job.environment,
             "SM_STUDIO_LOCAL_MODE": "true",
-            cluster.SWITCH_VARIABLE: "on",
-            cluster.PORT_VARIABLE: str(PORT),
+            settings.SWITCH_VARIABLE: "on",
+            settings.PORT_VARIABLE: str(PORT),
         }
         os.environ["SAGEMAKER_BASE_DIR"] = folder
         self.key = cluster.job_key(files.read(), environ)

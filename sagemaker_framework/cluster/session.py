@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 
-from sagemaker_framework.errors import ConfigurationError
+from sagemaker_framework.config import settings
 from sagemaker_framework.failures import first_error
-from sagemaker_framework.timing import DEFAULT_PHASE_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from sagemaker_framework.cluster.events import Payload
     from sagemaker_framework.errors import FrameworkError
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
         def wait_until(self, condition: Callable[[], bool]) -> None:
             """Wait in the main thread until something is so, while the host's processes are watched."""
-
-
-TIMEOUT_VARIABLE = "SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS"
 
 
 class Session(ABC):
@@ -146,29 +141,6 @@ class SingleHostSession(Session):
         return
 
 
-def patience(environ: Mapping[str, str] = os.environ) -> float:
-    """Return the seconds that a host waits for others, or a launcher, before it gives up.
-
-    Raises:
-        ConfigurationError: `SAGEMAKER_FRAMEWORK_CLUSTER_TIMEOUT_SECONDS` is no number of seconds.
-    """
-    seconds: float = number(environ, TIMEOUT_VARIABLE, DEFAULT_PHASE_TIMEOUT, 0.1, 1e9)
-    return seconds
-
-
-def number(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> Any:
-    """Return the number that a variable sets, of the type of its default.
-
-    Raises:
-        ConfigurationError: it is none, or out of bounds.
-    """
-    text = environ.get(name)
-    if not text:
-        return default
-    try:
-        value = type(default)(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise ConfigurationError(f"{name} is {text!r}, not a number from {least:g} to {most:g}")
-    return value
+def patience(environ: Mapping[str, str] | None = None) -> float:
+    """Return the seconds that a host waits for others, or a launcher, before it gives up."""
+    return settings.load(environ).cluster_timeout_seconds

@@ -8,6 +8,7 @@ from sagemaker_framework import log
 from sagemaker_framework.config.readonly import Record
 from sagemaker_framework.errors import ConfigurationError
 from sagemaker_framework.redaction import MASK
+from sagemaker_framework.timing import DEFAULT_GRACE, DEFAULT_PHASE_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def read(environ: Mapping[str, str], problems: list[str]) -> Settings:
     """
     given = _Given(environ, problems)
     return Settings(
-        grace_seconds=given.number(GRACE_VARIABLE, 100.0, 0.0, _LONGEST, "seconds"),
+        grace_seconds=given.number(GRACE_VARIABLE, DEFAULT_GRACE, 0.0, _LONGEST, "seconds"),
         cluster=given.choice(SWITCH_VARIABLE, "on", "off"),
         cluster_port=given.number(PORT_VARIABLE, 7776, 1, 65535),
-        cluster_timeout_seconds=given.number(TIMEOUT_VARIABLE, 900.0, 0.1, _LONGEST, "seconds"),
+        cluster_timeout_seconds=given.number(TIMEOUT_VARIABLE, DEFAULT_PHASE_TIMEOUT, 0.1, _LONGEST, "seconds"),
         cluster_key=environ.get(KEY_VARIABLE, ""),
         is_studio_local_mode=environ.get(STUDIO_VARIABLE, "").lower() == "true",
     )

@@ -14,8 +14,8 @@ import signal
 import time
 
 from sagemaker_framework import log
-from sagemaker_framework.config import hardware
-from sagemaker_framework.errors import ConfigurationError, FrameworkError, JobInterrupted, JobStopped
+from sagemaker_framework.config import hardware, settings
+from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped
 from sagemaker_framework.processes import limits
 from sagemaker_framework.processes.process import Process, ProcessResult, start
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 #: Seconds that a program has to save its state when the job is stopped: below the 120
 #: that SageMaker gives the container (StopTrainingJob, the SageMaker API reference).
 DEFAULT_GRACE = 100.0
-GRACE_VARIABLE = "SAGEMAKER_FRAMEWORK_GRACE_SECONDS"
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPT = signal.SIGURG  # ignored by default, so that one that comes late does no harm
@@ -492,21 +491,8 @@ class Supervisor:
 
 
 def grace_seconds(environ: Mapping[str, str] | None = None) -> float:
-    """The grace period that `SAGEMAKER_FRAMEWORK_GRACE_SECONDS` sets, or the default of 100 seconds.
-
-    Raises:
-        ConfigurationError: the variable is no number of seconds.
-    """
-    value = (os.environ if environ is None else environ).get(GRACE_VARIABLE)
-    if not value:
-        return DEFAULT_GRACE
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ConfigurationError(f"{GRACE_VARIABLE} is {value!r}, not a number of seconds")
-    return seconds
+    """Read the grace period from the settings."""
+    return settings.load(environ).grace_seconds
 
 
 def _main_thread() -> int:

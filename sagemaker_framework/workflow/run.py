@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sagemaker_framework.cluster.session import Session
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.processes.process import Process
     from sagemaker_framework.processes.supervisor import Supervisor
     from sagemaker_framework.strategies.base import DistributionStrategy
@@ -32,7 +33,7 @@ class _Control:
 class JobRun:
     """What there is to know, on this host, of the job as a whole."""
 
-    def __init__(self, values: Mapping[str, Any], supervisor: Supervisor) -> None:
+    def __init__(self, values: TrainingEnv, supervisor: Supervisor) -> None:
         self._values = values
         self._supervisor = supervisor
         self.session: Session = SingleHostSession(values["current_host"])
