@@ -31,7 +31,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import attrs
 
 from sagemaker_framework.errors import HostsError
 
@@ -46,13 +48,59 @@ TOOLS = {"ip": "iproute2", "nsenter": "util-linux"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Running(NamedTuple):
-    """A process on a host: its id on this machine, its id on the host, and its name and command line."""
+@attrs.frozen
+class Running:
+    """A process on a host.
+
+    Attributes:
+        pid: its id on this machine.
+        pid_on_host: its id on the host.
+        name: what the kernel calls it.
+        command: its command line.
+    """
 
     pid: int
     pid_on_host: int
     name: str
     command: str
+
+
+@attrs.frozen
+class Place:
+    """Where a host is to be found.
+
+    Attributes:
+        name: what the other hosts call it, such as `algo-1`.
+        hostname: what it calls itself.
+        address: its IP address.
+    """
+
+    name: str
+    hostname: str
+    address: str
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What init.py is to make; it gets this as JSON.
+
+    Attributes:
+        owner: the process at whose end all is to be gone.
+        root: the folder whose files the hosts start with.
+        share: the folders of the machine that all hosts have too.
+        hosts: the hosts, in their order.
+        interface: what each calls its network interface.
+        prefix: how many bits of an address are the network's.
+        gateway: the address of the switch.
+    """
+
+    owner: int
+    root: str
+    share: Sequence[str]
+    hosts: Sequence[Place]
+    interface: str
+    prefix: int
+    gateway: str
 
 
 class Host:
@@ -65,10 +113,10 @@ class Host:
         address: its IP address.
     """
 
-    def __init__(self, hosts: Hosts, number: int, pid: int, name: str, hostname: str, address: str) -> None:
-        self.name = name
-        self.hostname = hostname
-        self.address = address
+    def __init__(self, hosts: Hosts, number: int, pid: int, place: Place) -> None:
+        self.name = place.name
+        self.hostname = place.hostname
+        self.address = place.address
         self._hosts = hosts
         self._port = f"port{number}"
         self._pid = pid
@@ -204,18 +252,19 @@ class Hosts:
         _check(share, root)
         self.nsenter = str(shutil.which("nsenter"))
         gateway, *addresses = [str(NETWORK[number]) for number in range(1, len(names) + 2)]
-        hosts = [(name, f"ip-{address.replace('.', '-')}", address) for name, address in zip(names, addresses)]
-        settings = {
-            "owner": os.getpid(),
-            "root": root,
-            "share": share,
-            "hosts": hosts,
-            "interface": interface,
-            "prefix": NETWORK.prefixlen,
-            "gateway": gateway,
-        }
+        places = [Place(name, f"ip-{address.replace('.', '-')}", address) for name, address in zip(names, addresses)]
+        plan = Plan(
+            owner=os.getpid(),
+            root=root,
+            share=share,
+            hosts=places,
+            interface=interface,
+            prefix=NETWORK.prefixlen,
+            gateway=gateway,
+        )
+        init = os.path.join(os.path.dirname(__file__), "init.py")
         self._init = subprocess.Popen(
-            [sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "init.py"), json.dumps(settings)],
+            [sys.executable, "-I", "-S", init, json.dumps(attrs.asdict(plan))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -227,7 +276,7 @@ class Hosts:
             if "error" in answer:
                 forbidden = answer["errno"] in (errno.EPERM, errno.EACCES)
                 raise HostsError(f"hosts cannot be made on this machine: {answer['error']}", forbidden)
-            self._hosts += [Host(self, at, pid, *hosts[at]) for at, pid in enumerate(answer["pids"])]
+            self._hosts += [Host(self, at, pid, places[at]) for at, pid in enumerate(answer["pids"])]
         except BaseException:
             self.close()
             raise

@@ -93,8 +93,8 @@ def be_host(settings: dict[str, Any], hostname: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     make_tree(settings)
     socket.sethostname(hostname)
-    names = "".join(f"{address} {name}\n{address} {own}\n" for name, own, address in settings["hosts"])
-    write("/etc/hosts", f"127.0.0.1 localhost\n{names}")
+    lines = ("{address} {name}\n{address} {hostname}\n".format(**host) for host in settings["hosts"])
+    write("/etc/hosts", "127.0.0.1 localhost\n" + "".join(lines))
     write("/etc/hostname", f"{hostname}\n")
     write("/etc/resolv.conf", "")
     # A name that is not in /etc/hosts is unknown at once, instead of when no DNS server has answered.
@@ -118,13 +118,13 @@ def make_hosts(settings: dict[str, Any]) -> list[int]:
     switch, pids = os.open("/proc/self/ns/net", os.O_RDONLY), os.open("/proc/self/ns/pid", os.O_RDONLY)
     reports, report = os.pipe()
     made = []
-    for number, (_, hostname, address) in enumerate(settings["hosts"]):
+    for number, host in enumerate(settings["hosts"]):
         # Made here and inherited by the child, which then has nothing to wait for.
         call("unshare", CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
         ip(
             "link set lo up",
             f"link add {network} type veth peer name port{number} netns /proc/{os.getpid()}/fd/{switch}",
-            f"addr add {address}/{prefix} dev {network}",
+            f"addr add {host['address']}/{prefix} dev {network}",
             f"link set {network} up",
             f"route add default via {gateway}",
         )
@@ -133,7 +133,7 @@ def make_hosts(settings: dict[str, Any]) -> list[int]:
         if not child:
             try:
                 os.close(reports)
-                be_host(settings, hostname)
+                be_host(settings, host["hostname"])
                 message = "{}"
             except OSError as error:
                 message = json.dumps({"error": str(error), "errno": error.errno})
