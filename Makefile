@@ -58,7 +58,7 @@ test-all:
 # The user is made for it, and removed with all that it has.
 .PHONY: test-as-user
 test-as-user:
-	@$(PYTHON) tests/kit/ordinary_user.py $(PYTHONS)
+	@unshare --mount $(PYTHON) tests/kit/ordinary_user.py $(PYTHONS)
 
 # Hosts are made by root only; elsewhere these tests are skipped.
 .PHONY: test-cluster

@@ -1,7 +1,7 @@
 """Runs `make test` as an ordinary user, as `make test-as-user` does.
 
-The user is made for it, and has a copy of the checkout. `su -` gives it a home, groups and variables of its own. Takes
-root. In the end the user is gone, and so is all that it has.
+The user is made for it, and has a copy of the checkout. `su -` gives it a home, groups and variables of its own. In the
+end the user is gone, and so is all that it has. Takes root, and a mount namespace: `unshare --mount`.
 """
 
 from __future__ import annotations
@@ -67,18 +67,25 @@ class User:
                 pass
 
 
+def mount_memory(folder: Path, options: str) -> None:
+    """Put an empty folder in memory there, for this process and those that it starts.  It is removed in no time."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+
+
 @contextmanager
 def ordinary_user() -> Iterator[User]:
     """Make a user, and remove it."""
     name = f"t{os.getpid()}"  # Short, as it is part of the paths that messages hold.
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+    subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/bash", name], check=True)
     user = User(name)
+    user.home.mkdir()
     try:
+        mount_memory(user.home, f"mode=700,uid={user.uid}")
         yield user
     finally:
         user.kill_all()
-        shutil.rmtree(user.home)
-        shutil.rmtree(Path(tempfile.gettempdir(), f"pytest-of-{name}"), ignore_errors=True)
+        subprocess.run(["umount", "--lazy", str(user.home)])
+        user.home.rmdir()
         subprocess.run(["userdel", "--force", name], check=True)
 
 
@@ -120,6 +127,7 @@ def main() -> int:
     with ordinary_user() as user:
         checkout = user.home / "checkout"
         copy_checkout(checkout)
+        mount_memory(Path(tempfile.gettempdir()), "mode=1777")
         user.own(checkout)
         executable, user.shown = locate(python)
         settings = [f"PYTHON={executable}", "EXTRAS=test", f"ARGS={os.environ.get('ARGS', '')}"]
