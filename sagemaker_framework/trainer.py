@@ -129,7 +129,8 @@ class Trainer(ABC):
         self._call(lambda: strategy.start_servers(launch), of=strategy, name="start_servers")
 
         def see(serving: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-            if not any(each.get("completes_job") for each in job.taking_part(serving).values()):
+            counted = job.taking_part(serving) if strategy.is_distributed else serving
+            if not any(each.get("completes_job") for each in counted.values()):
                 raise TrainerError(
                     f"{type(strategy).__name__}: on no host is there a program to wait for: "
                     "command returned None, or completes_job False, on every one"

@@ -401,6 +401,28 @@ def test_a_strategy_that_runs_nothing_anywhere_fails_the_job(image: Image) -> No
     assert ended.cause.startswith("Idle: on no host is there a program to wait for: command returned None")
 
 
+def test_a_host_outside_of_the_distributions_groups_runs_by_itself(image: Image) -> None:
+    """Hosts that run independently each have a program, also where the job names other instance groups."""
+    image.job.config(
+        "resourceconfig",
+        {
+            "current_host": "algo-2",
+            "hosts": ["algo-1", "algo-2"],
+            "current_group_name": "two",
+            "instance_groups": [
+                {"instance_group_name": "one", "instance_type": "ml.m5.large", "hosts": ["algo-1"]},
+                {"instance_group_name": "two", "instance_type": "ml.m5.large", "hosts": ["algo-2"]},
+            ],
+            "network_interface_name": "lo",
+        },
+    )
+    image.job.hyperparameters["sagemaker_distribution_instance_groups"] = ["one"]
+    image.job.env["SAGEMAKER_FRAMEWORK_CLUSTER"] = "off"
+    ended = image.job.run()
+
+    assert (True, "the program\n") == (ended.succeeded, ended.stdout)
+
+
 def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> None:
     """On one host too, each hook is called once, and `close` after all others."""
     told = image.run("""
