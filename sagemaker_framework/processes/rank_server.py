@@ -18,6 +18,7 @@ from sagemaker_framework.errors import FrameworkError, ProgramError
 from sagemaker_framework.processes import limits
 from sagemaker_framework.processes.process import ProcessResult
 from sagemaker_framework.processes.rank_wrapper import pack, unpack
+from sagemaker_framework.wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Ranks:
         self._on_silence: Callable[[float], None] | None = None  # None once a rank has come, too
         self._is_stopping = False
         self._is_closing = False
-        self._wakeup: tuple[int, int] | None = None
+        self._wakeup: Wakeup | None = None
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._idle: threading.Event | None = None
@@ -197,14 +198,15 @@ class Ranks:
         log.take_turns(f"{self.address}.lock")  # As ranks do, so that lines stay whole.
         self._listener.listen(1024)
         self._listener.setblocking(False)
-        self._wakeup = os.pipe()
+        self._wakeup = Wakeup()
         selector = selectors.DefaultSelector()
-        selector.register(self._wakeup[0], selectors.EVENT_READ)
+        selector.register(self._wakeup, selectors.EVENT_READ)
         selector.register(self._listener, selectors.EVENT_READ)
         self._idle = threading.Event()
         self._idle.set()
-        self._thread = threading.Thread(target=self._run, args=(selector,), name="ranks", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(selector,), name="ranks", daemon=True)
+        thread.start()
+        self._thread = thread  # Now it can be joined, also if this is interrupted.
 
     def await_first(self, on_silence: Callable[[float], None]) -> None:
         """Have somebody told, in a thread of this object, every 10 s until the first rank comes.
@@ -236,8 +238,7 @@ class Ranks:
             self._is_closing = True
             self._wake()
             self._thread.join()
-            for end in self._wakeup:
-                os.close(end)
+            self._wakeup.close()
             self._wakeup = None
         if self._spilled:
             os.unlink(self._spilled)
@@ -245,7 +246,7 @@ class Ranks:
 
     def _wake(self) -> None:
         if self._wakeup is not None:
-            os.write(self._wakeup[1], b"\0")
+            self._wakeup.wake()
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ class Ranks:
                 elif isinstance(key.fileobj, socket.socket):
                     self._hear(key.fileobj, selector)
                 else:
-                    os.read(self._wakeup[0], 4096)
+                    self._wakeup.drain()
             while self._signals:
                 self._send(bytes([self._signals.pop(0)]))
             if not self._connected and not self._idle.is_set():

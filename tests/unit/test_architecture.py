@@ -75,7 +75,7 @@ LAYERS = [
     ["config"],
     ["failures"],
     ["timing"],
-    ["excerpts", "log"],
+    ["excerpts", "log", "wakeup"],
     ["redaction"],
     ["errors"],
     ["__init__"],
