@@ -266,18 +266,23 @@ def run(
 
     Raises:
         FrameworkError: of the kind that says what failed; `ProgramError` when the program itself did.
-        JobStopped: this process was asked to stop meanwhile, and the program has ended well.
+        JobStopped: this process was asked to stop meanwhile; with the exit code 0 where the program then ended well.
     """
     where = paths.current()
     if not isinstance(user_entry_point, str):
         uri, user_entry_point, args, env_vars = where.code, uri, user_entry_point, args  # type: ignore[assignment]
-    from sagemaker_framework.processes.supervisor import Supervisor, grace_seconds
+    from sagemaker_framework.config import settings
+    from sagemaker_framework.processes.signals import listening
+    from sagemaker_framework.processes.supervisor import Supervisor
 
-    with Supervisor(grace_seconds()) as supervisor:
+    grace = settings.load().grace_seconds
+    with listening() as signals, signals.uninterrupted(), Supervisor(signals, grace) as supervisor:
         region = os.environ.get("AWS_REGION")
-        fetch(uri, where.code, region)
+        with signals.may_interrupt():
+            fetch(uri, where.code, region)
         program = choose(user_entry_point, where.code)
-        program.install(supervisor.run, region)
+        with signals.may_interrupt():
+            program.install(supervisor.run, region)
         argv = program.command([str(arg) for arg in args or ()])
         variables = {name: str(value) for name, value in (env_vars or {}).items()}
         announce(program, argv)
@@ -285,8 +290,8 @@ def run(
         ended = supervisor.run(program.name, argv, env=env, cwd=program.code_dir, signals_group=program.signals_group)
         if ended.exit_code:
             raise ended.error()
-        if supervisor.stopped_by is not None:
-            raise JobStopped(supervisor.stopped_by, 0)
+        if signals.stopped_by is not None:
+            raise JobStopped(signals.stopped_by, 0)
 
 
 def fetch(uri: str, code_dir: str, region: str | None) -> None:

@@ -40,7 +40,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _note_requests_to_stop() -> list[int]:
-    """The signals by which the job is asked to stop while the launcher is still being loaded."""
+    """Return the signals by which the job is asked to stop; it grows until `trainer.train` sets handlers of its own."""
     if TYPE_CHECKING:
         import signal
     else:

@@ -2,7 +2,8 @@
 
 Linux refuses (E2BIG) a single argument or variable of 128 KiB, and arguments and
 variables of more than a quarter of the stack limit together (execve(2)). Hundreds of
-hosts or long hyperparameters reach both.
+hosts or long hyperparameters reach both. And it gives a program the limit of open files
+that its parent has, which the leader of many hosts raises for itself.
 """
 
 from __future__ import annotations
@@ -76,6 +77,27 @@ def split(argv: Sequence[str], env: Mapping[str, str], reserve: int = 0) -> tupl
         moved[name] = passed.pop(name)
         total -= sizes[name] + _POINTER
     return passed, moved
+
+
+class OpenFiles:
+    """The limit of open files that this process has when this is made; as a context manager, it is that again."""
+
+    def __init__(self) -> None:
+        import resource
+
+        self._resource = resource
+        self._limit = self._now = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def __enter__(self) -> None:
+        self._now = self._resource.getrlimit(self._resource.RLIMIT_NOFILE)
+        self._set(self._limit)
+
+    def __exit__(self, *error: object) -> None:
+        self._set(self._now)
+
+    def _set(self, limit: tuple[int, int]) -> None:
+        if self._now != self._limit:
+            self._resource.setrlimit(self._resource.RLIMIT_NOFILE, limit)
 
 
 def _size(text: str) -> int:

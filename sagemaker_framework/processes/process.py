@@ -10,7 +10,9 @@ import time
 from sagemaker_framework import excerpts, log
 from sagemaker_framework.config import hardware
 from sagemaker_framework.errors import EntryPointError, ProgramError
+from sagemaker_framework.processes import limits
 from sagemaker_framework.processes.relay import Relay, same_stream
+from sagemaker_framework.processes.signals import Once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +100,9 @@ class Process:
         pid: its process ID, and that of its group.
         returncode: None while it runs; then its exit code, or -n when signal n killed it.
         may_end: whether it may end, with exit code 0, before what needs it.
+        ask: sends a signal as a request, once, whoever calls it first: to the process alone, which knows best
+            what to do with its helpers. Only a process that passes no signal on, such as a shell, shares it with
+            its whole group (`signals_group`).
     """
 
     def __init__(self, name: str, pid: int, relay: Relay, signals_group: bool) -> None:
@@ -107,8 +112,8 @@ class Process:
         self.relay = relay
         self.signals_group = signals_group
         self.may_end = False
+        self.ask = Once(lambda signum: self.signal(signum, group=self.signals_group))
         self._ended_at = 0.0
-        self._ask: Callable[[Process, int], None] | None = None
 
     def end(self, returncode: int) -> None:
         """Take note of its end."""
@@ -129,19 +134,9 @@ class Process:
         """Whether it has ended although it may not."""
         return self.returncode is not None and not (self.may_end and self.returncode == 0)
 
-    def ask(self, signum: int) -> None:
-        """Send a signal as a request: to the process alone, which knows best what to do with its helpers.
-
-        Only a process that passes no signal on, such as a shell, shares it with its whole group (`signals_group`).
-        """
-        if self._ask is not None:
-            self._ask(self, signum)
-        else:
-            self.signal(signum, group=self.signals_group)
-
     def asked_by(self, ask: Callable[[Process, int], None]) -> None:
         """Have requests to stop reach the process in another way."""
-        self._ask = ask
+        self.ask = Once(lambda signum: ask(self, signum))
 
     def signal(self, signum: int, *, group: bool = False) -> bool:
         """Send a signal to the process, or to its whole group.  Whether there was anyone to get it."""
@@ -157,7 +152,14 @@ class Process:
         return True
 
 
-def start(name: str, argv: list[str], env: dict[str, str], cwd: str | None, signals_group: bool) -> Process:
+def start(
+    name: str,
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str | None,
+    signals_group: bool,
+    open_files: limits.OpenFiles,
+) -> Process:
     """Start a process, in a session and process group of its own.
 
     Its stdout is ours; its stderr comes to ours through a relay, which remembers the end of it.
@@ -168,6 +170,7 @@ def start(name: str, argv: list[str], env: dict[str, str], cwd: str | None, sign
         env: all of its environment variables.
         cwd: the folder to start it in; this process's own when None.
         signals_group: see `Process.ask`.
+        open_files: the limit of open files to start it with.
 
     Raises:
         EntryPointError: it cannot be started.
@@ -177,18 +180,14 @@ def start(name: str, argv: list[str], env: dict[str, str], cwd: str | None, sign
     if same_stream(1, 2):
         # One stream for both, so that what the program writes stays in order.
         streams.append((os.POSIX_SPAWN_DUP2, writing, 1))
+    broken = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; programs expect not to.
+
+    def spawn() -> int:
+        with open_files:
+            return os.posix_spawnp(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=broken)
+
     try:
-        pid = _in_folder(
-            cwd,
-            lambda: os.posix_spawnp(
-                argv[0],
-                argv,
-                env,
-                file_actions=streams,
-                setsid=True,
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores these; programs expect not to.
-            ),
-        )
+        pid = _in_folder(cwd, spawn)
     except (OSError, ValueError) as error:
         os.close(reading)
         raise EntryPointError(f"{name} cannot be started: {_start_problem(error, argv)}") from error

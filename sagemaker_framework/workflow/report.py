@@ -13,6 +13,8 @@ from sagemaker_framework.excerpts import shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sagemaker_framework.config.paths import Paths
 
 #: Characters of the failure file that SageMaker shows.
@@ -34,6 +36,7 @@ class Report:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._reserve = os.path.join(paths.output, ".failure.reserved")
+        self._notes: list[tuple[Callable[[str], None], str]] = []
 
     def begin(self) -> None:
         """Remove what an earlier job left in the same folder, and set room aside."""
@@ -56,7 +59,7 @@ class Report:
                 with open(marker, "wb"):
                     pass
             except OSError as error:
-                log.warning(f"{marker} could not be written: {error.strerror}")
+                self._notes.append((log.warning, f"{marker} could not be written: {error.strerror}"))
 
     def stopped(self) -> None:
         """Say nothing: the job was stopped on request, neither finished nor failed."""
@@ -72,14 +75,23 @@ class Report:
         for marker in self._paths.success_markers:
             _remove(marker)
         if _has_content(self._paths.failure):
-            log.info(f"{self._paths.failure} is the program's own: kept")
+            self._notes.append((log.info, f"{self._paths.failure} is the program's own: kept"))
             _remove(self._reserve)
             return
         text = failure_text(log.redact(cause), log.redact(detail))
         try:
             self._write(text)
         except OSError as error:
-            log.error(f"{self._paths.failure} could not be written: {error.strerror}")
+            self._notes.append((log.error, f"{self._paths.failure} could not be written: {error.strerror}"))
+
+    def tell(self) -> None:
+        """Say in the log what there is to say of the files.
+
+        Later than they are written: who stalls in reading the log must not keep them from being there.
+        """
+        for say, note in self._notes:
+            say(note)
+        self._notes.clear()
 
     def _write(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
@@ -91,7 +103,7 @@ class Report:
                 while size < len(data):
                     size += file.write(data[size:])
             except OSError:
-                log.debug("the failure file is cut: the disk is full")
+                self._notes.append((log.debug, "the failure file is cut: the disk is full"))
             file.truncate(size)
         os.replace(self._reserve, self._paths.failure)
 

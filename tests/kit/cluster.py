@@ -162,6 +162,11 @@ class Cluster:
         job = self.jobs[name]
         self._follow(lambda: text.encode() in job.stdout or text.encode() in job.stderr, f"{name}: {text!r}", timeout)
 
+    def expect_any(self, text: str, timeout: float = 60) -> None:
+        """Wait until one of the hosts has written this text to stdout."""
+        jobs = self.jobs.values()
+        self._follow(lambda: any(text.encode() in job.stdout for job in jobs), f"{text!r} on any host", timeout)
+
     def finish(self, timeout: float = 60) -> dict[str, Ended]:
         """Wait for the end of all that was started.
 

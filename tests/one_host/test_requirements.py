@@ -21,6 +21,7 @@ import pytest
 
 from sagemaker_framework.code import requirements
 from sagemaker_framework.errors import InstallError, JobStopped
+from sagemaker_framework.processes.signals import listening
 from sagemaker_framework.processes.supervisor import ProcessResult, Supervisor
 
 UV = shutil.which("uv", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
@@ -144,7 +145,7 @@ class Recorder:
     def __call__(self, name: str, argv: list[str], *, cwd: str, env: dict[str, str]) -> ProcessResult:
         self.argvs.append(argv)
         self.env = env
-        with Supervisor(grace=5) as supervisor:
+        with listening() as signals, Supervisor(signals, grace=5) as supervisor:
             return supervisor.run(name, argv, cwd=cwd, env=env)
 
 

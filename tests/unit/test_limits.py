@@ -7,10 +7,11 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from jobs import Finished, Job
+from jobs import TRAIN, Finished, Job
 
 from sagemaker_framework.config.files import training_env
 from sagemaker_framework.processes import limits
@@ -267,3 +268,22 @@ def test_the_stack_limit_counts(limit_stack: Callable[[int], None], stack: int) 
 
     assert len(moved) > 0
     assert starts([], passed)
+
+
+def test_a_program_has_the_limit_of_open_files_of_the_container(job: Job, tmp_path: Path) -> None:
+    """What the launcher raises for itself, as the leader of many hosts does, is not the program's."""
+    job.program("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
+    (tmp_path / "container.py").write_text(
+        "import resource\n"
+        "from sagemaker_framework import Trainer\n"
+        "class MyTrainer(Trainer):\n"
+        "    def pre_train(self):\n"
+        "        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
+        "    def post_train(self): print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ended = job.run(["sh", "-c", 'ulimit -Sn 500 && exec "$@"', "sh", *TRAIN])
+
+    assert ["500", str(hard)] == ended.stdout.split()
