@@ -34,6 +34,7 @@ help:
 	@echo 'make test           run the tests with $$PYTHON (python3)'
 	@echo 'make test-as-user   run them as an ordinary user, in a copy of the checkout; as root'
 	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
+	@echo 'make sweep          ask jobs to stop at $$MOMENTS (40) moments of their lives, and check what they say'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
 	@echo 'make test-frameworks  run those of the examples that train with MXNet and TensorFlow, as root'
@@ -59,6 +60,12 @@ test-all:
 .PHONY: test-as-user
 test-as-user:
 	@unshare --mount $(PYTHON) tests/kit/ordinary_user.py $(PYTHONS)
+
+# SIGTERM at so many moments of jobs on one host, and on three, for which it takes root.
+MOMENTS ?= 40
+.PHONY: sweep
+sweep: $(READY)
+	$(BIN)/python tests/kit/sweep.py --moments $(MOMENTS) $(ARGS)
 
 # Hosts are made by root only; elsewhere these tests are skipped.
 .PHONY: test-cluster
