@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from sagemaker_framework.config import settings
 from sagemaker_framework.failures import first_error
 
 TYPE_CHECKING = False
@@ -139,8 +138,3 @@ class SingleHostSession(Session):
 
     def close(self) -> None:
         return
-
-
-def patience(environ: Mapping[str, str] | None = None) -> float:
-    """Return the seconds that a host waits for others, or a launcher, before it gives up."""
-    return settings.load(environ).cluster_timeout_seconds

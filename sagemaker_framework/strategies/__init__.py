@@ -4,9 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.strategies.base import DistributionStrategy
 
 #: The module and class for each hyperparameter that asks for a strategy.
@@ -21,13 +19,11 @@ _STRATEGIES = {
 _PARAMETER_SERVER = "sagemaker_parameter_server_enabled"
 
 
-def choose(
-    values: Mapping[str, Any], parameter_servers: type[DistributionStrategy] | None = None
-) -> DistributionStrategy:
+def choose(env: TrainingEnv, parameter_servers: type[DistributionStrategy] | None = None) -> DistributionStrategy:
     """The strategy that the hyperparameters of the SageMaker SDK ask for.
 
     Args:
-        values: the job's environment.
+        env: the job's environment.
         parameter_servers: the image's own strategy for parameter servers, if it has one.
 
     Raises:
@@ -35,11 +31,11 @@ def choose(
     """
     from sagemaker_framework.config.hyperparameters import distributions
 
-    asked = distributions(values["additional_framework_parameters"])
+    asked = distributions(env.additional_framework_parameters)
     if not asked:
         from sagemaker_framework.strategies.single_process import SingleProcessStrategy
 
-        return SingleProcessStrategy(values)
+        return SingleProcessStrategy(env)
     from importlib import import_module
 
     from sagemaker_framework.errors import ConfigurationError
@@ -53,15 +49,15 @@ def choose(
             f"the job asks for {' and '.join(asked)}, which do not go together: leave out all but one"
         )
     if asked == [_PARAMETER_SERVER] and parameter_servers is not None:
-        return parameter_servers(values)
+        return parameter_servers(env)
     if asked == [_PARAMETER_SERVER]:
         raise ConfigurationError(
             f"the job asks for {_PARAMETER_SERVER}, for which this image has no strategy: parameter servers differ "
             "from framework to framework, so the image's Trainer has to name its own (parameter_servers)"
         )
-    if asked == ["sagemaker_mpi_enabled"] and values["is_modelparallel_enabled"]:
+    if asked == ["sagemaker_mpi_enabled"] and env.is_modelparallel_enabled:
         module, name = "model_parallel", "ModelParallelStrategy"
     else:
         module, name = wanted.pop() or ("", "")
-    strategy: DistributionStrategy = getattr(import_module(f"{__name__}.{module}"), name)(values)
+    strategy: DistributionStrategy = getattr(import_module(f"{__name__}.{module}"), name)(env)
     return strategy

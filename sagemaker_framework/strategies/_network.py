@@ -9,23 +9,22 @@ from sagemaker_framework.errors import FrameworkError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+
+    from sagemaker_framework.config.environment import TrainingEnv
 
 _AMAZON = 0x1D0F  # PCI vendor ID
 _FIRST_EFA = 0xEFA0  # PCI device ID of the first kind of adapter, which has no RDMA
 
 
-def interface_variables(
-    values: Mapping[str, Any], environ: Mapping[str, str] = os.environ, root: str = "/"
-) -> dict[str, str]:
+def interface_variables(env: TrainingEnv, environ: Mapping[str, str] = os.environ, root: str = "/") -> dict[str, str]:
     """The network interface of the job, for Gloo and NCCL, which would choose one themselves.
 
     Args:
-        values: the job's environment.
+        env: the job's environment.
         environ: variables that there are already, which stay as they are.
         root: the folder that /sys is in: where an interface is not there, none is named.
     """
-    interface = values["network_interface_name"]
+    interface = env.network_interface_name
     if not os.path.exists(os.path.join(root, "sys/class/net", interface)):
         return {}
     return {name: interface for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if name not in environ}
@@ -79,13 +78,13 @@ def _hex(file: str) -> int:
         return int(opened.read(), 16)
 
 
-def own_address(values: Mapping[str, Any]) -> str:
+def own_address(env: TrainingEnv) -> str:
     """The IPv4 address at which the job's other hosts find this one.
 
     That of the job's network interface; where there is none of that name, the one that this host's name leads to.
 
     Args:
-        values: the job's environment.
+        env: the job's environment.
 
     Raises:
         FrameworkError: there is none.
@@ -94,17 +93,17 @@ def own_address(values: Mapping[str, Any]) -> str:
 
     import psutil
 
-    for address in psutil.net_if_addrs().get(values["network_interface_name"], []):
+    for address in psutil.net_if_addrs().get(env.network_interface_name, []):
         if address.family == socket.AF_INET:
             return str(address.address)
-    host = values["current_host"]
+    host = env.current_host
     try:
         return socket.gethostbyname(host)
     except OSError as error:
-        if len(values["hosts"]) == 1:
+        if len(env.hosts) == 1:
             return "127.0.0.1"
         raise FrameworkError(
-            f"{host} has no network interface {values['network_interface_name']!r}, and its own name "
+            f"{host} has no network interface {env.network_interface_name!r}, and its own name "
             f"leads nowhere: {error.strerror}"
         ) from error
 

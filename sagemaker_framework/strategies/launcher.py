@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from sagemaker_framework import log
-from sagemaker_framework.cluster.session import patience
+from sagemaker_framework import log, timing
 from sagemaker_framework.errors import FrameworkError, JobStopped, ProgramError
 from sagemaker_framework.failures import first_error
 from sagemaker_framework.processes.process import signal_name
@@ -19,14 +18,13 @@ if TYPE_CHECKING:
     from threading import Timer
     from typing import Any
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.processes.process import Process, ProcessResult
     from sagemaker_framework.processes.rank_server import RankResult, Ranks
     from sagemaker_framework.strategies.base import Launch
 
 _PATIENCE = 1.0  # seconds
-#: Seconds in which the failure must show that another, which is probably its consequence, has come before.
-_DOUBT = 2.0
 
 
 class LauncherStrategy(DistributionStrategy):
@@ -51,7 +49,7 @@ class LauncherStrategy(DistributionStrategy):
 
     launcher: str
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
+    def __init__(self, env: TrainingEnv) -> None:
         super().__init__(env)
         self._name = ""
         self._rank: tuple[list[str], str, bool] = ([], "", False)
@@ -87,7 +85,7 @@ class LauncherStrategy(DistributionStrategy):
 
         self._name = entry_point.name
         self._rank = self.rank_command(entry_point, args), entry_point.code_dir, entry_point.signals_group
-        self._ranks = Ranks(folder, self._values["current_host"])
+        self._ranks = Ranks(folder, self.env.current_host)
         self._ranks.on_idle = self._release
         return self._ranks
 
@@ -95,10 +93,10 @@ class LauncherStrategy(DistributionStrategy):
         assert self._ranks is not None
         self._launch = launch
         env = launch.program_env
-        env.update({**interface_variables(self._values, env), **efa_variables(env)})
+        env.update({**interface_variables(self.env, env), **efa_variables(env)})
         argv, cwd, signals_group = self._rank
         self._ranks.serve(self._name, argv, env, cwd, signals_group, self._on_failure)
-        self._limit = patience()
+        self._limit = self.env.settings.cluster_timeout_seconds
         if self.awaits_ranks():
             self._ranks.await_first(self._on_silence)
 
@@ -129,7 +127,7 @@ class LauncherStrategy(DistributionStrategy):
         elif self._doubt is None:
             from threading import Timer
 
-            self._doubt = Timer(_DOUBT, self._launch.fail, [error])
+            self._doubt = Timer(timing.DOUBT, self._launch.fail, [error])
             self._doubt.daemon = True
             self._doubt.start()
 
@@ -183,7 +181,7 @@ class LauncherStrategy(DistributionStrategy):
         launchers = result.error()
         launchers.is_secondary = result.returncode > 0  # It ends so, too, because of a rank, on whatever host.
         errors = [self._error(rank) for rank in self.last() if rank.failed_by_itself]
-        return first_error([*errors, launchers], self._values["current_host"])
+        return first_error([*errors, launchers], self.env.current_host)
 
     def summary(self) -> Mapping[str, Any]:
         stopped_by = self._launch.stopped_by if self._launch is not None else None
@@ -204,7 +202,7 @@ class LauncherStrategy(DistributionStrategy):
             self._ranks.settle(_PATIENCE)
 
     def _error(self, rank: RankResult, stopped_by: int | None = None) -> FrameworkError:
-        error = rank.error(self._values["current_host"], self._name, stopped_by)
+        error = rank.error(self.env.current_host, self._name, stopped_by)
         error.is_secondary = self.is_secondary(rank)
         return error
 

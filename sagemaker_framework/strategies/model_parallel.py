@@ -20,9 +20,9 @@ class ModelParallelStrategy(MPIStrategy):
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
         command = super().rank_command(entry_point, args)
-        if not self._values["is_smddpmprun_installed"] or self._parameters().get("ddp_dist_backend", "auto") != "auto":
+        if not self.env.is_smddpmprun_installed or self._parameters().get("ddp_dist_backend", "auto") != "auto":
             return command
-        return ["smddpmprun", "-i", instance_type(self._values), "--allow-bypass", *command]
+        return ["smddpmprun", "-i", instance_type(self.env), "--allow-bypass", *command]
 
     def env_vars(self) -> Mapping[str, str]:
         variables = dict(super().env_vars())
@@ -36,7 +36,7 @@ class ModelParallelStrategy(MPIStrategy):
     def _parameters(self) -> Mapping[str, Any]:
         import json
 
-        given = self._values["hyperparameters"].get("mp_parameters")
+        given = self.env.hyperparameters.get("mp_parameters")
         if not given:
             given = json.loads(os.environ.get("SM_HP_MP_PARAMETERS") or "{}")
         return given if isinstance(given, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sagemaker_framework.config.values import number, words
 from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
 from sagemaker_framework.strategies._network import await_listener
 from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.processes.rank_server import RankResult
     from sagemaker_framework.strategies._ssh import Client, Server
@@ -53,12 +55,15 @@ class MPIStrategy(LauncherStrategy):
     launcher = "mpirun"
     options_hyperparameter = OPTIONS
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
+    def __init__(self, env: TrainingEnv) -> None:
         super().__init__(env)
         self._folders: list[str] = []
         self._server: Server | None = None
         self._client: Client | None = None
-        self._options, self._variables = _understood(_words(self._values, self.options_hyperparameter))
+        name = self.options_hyperparameter
+        self._options, self._variables = _understood(
+            words(f"hyperparameter {name!r}", self.env.additional_framework_parameters.get(name))
+        )
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
         """The argument list that each rank runs: a Python program under mpi4py, where that is installed.
@@ -73,8 +78,8 @@ class MPIStrategy(LauncherStrategy):
 
     def processes(self) -> int:
         """How many processes this host runs.  Called when the hosts agree."""
-        given = _number(self._values, PROCESSES_PER_HOST)
-        return int(given or self._values["num_gpus"] or self._values["num_neurons"] or 1)
+        given = _number(self.env, PROCESSES_PER_HOST)
+        return int(given or self.env.num_gpus or self.env.num_neurons or 1)
 
     def options(self) -> list[str]:
         """More options of mpirun: by default those that the job gives."""
@@ -98,7 +103,7 @@ class MPIStrategy(LauncherStrategy):
 
     def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         slots = sum(advert["processes"] for advert in adverts.values())
-        count = _number(self._values, PROCESSES) or slots
+        count = _number(self.env, PROCESSES) or slots
         if count > slots:
             raise ConfigurationError(
                 f"the job asks for {count} processes ({PROCESSES}), but its {len(adverts)} hosts run {slots}: "
@@ -149,7 +154,7 @@ class MPIStrategy(LauncherStrategy):
         return [mpirun, "--hostfile", hostfile, *kept, *given]
 
     def _interface(self) -> str | None:
-        name: str = self._values["network_interface_name"]
+        name: str = self.env.network_interface_name
         return name if os.path.exists(f"/sys/class/net/{name}") else None
 
     def _private_folder(self, path: str | None = None) -> str:
@@ -202,33 +207,15 @@ class MPIStrategy(LauncherStrategy):
 # -- what the job asks for ---------------------------------------------------------------------
 
 
-def _number(values: Mapping[str, Any], name: str) -> int | None:
-    given = values["additional_framework_parameters"].get(name)
-    if given in (None, "", 0):
-        return None
-    try:
-        number = int(str(given))
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise ConfigurationError(f"hyperparameter {name!r} is {given!r}, not a number from 1 on")
-    return number
+def _number(env: TrainingEnv, name: str) -> int | None:
+    given = env.additional_framework_parameters.get(name)
+    return None if given in (None, "", 0) else number(f"hyperparameter {name!r}", given, 1)
 
 
-def _words(values: Mapping[str, Any], name: str) -> list[str]:
-    import shlex
-
-    given = values["additional_framework_parameters"].get(name) or ""
-    try:
-        return shlex.split(given) if isinstance(given, str) else [str(word) for word in given]
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"hyperparameter {name!r} cannot be split into options: {error}") from error
-
-
-def _understood(words: list[str]) -> tuple[list[str], dict[str, str]]:
+def _understood(given: list[str]) -> tuple[list[str], dict[str, str]]:
     """Options for mpirun, and the variables that the others set: `-x NAME=VALUE`, `--NCCL_DEBUG VALUE`."""
     options, variables = [], {}
-    left: Iterator[str] = iter(words)
+    left: Iterator[str] = iter(given)
     for word in left:
         name, equals, value = word.partition("=")
         if word == "-x":

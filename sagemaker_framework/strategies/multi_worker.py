@@ -36,7 +36,7 @@ class MultiWorkerStrategy(DistributionStrategy):
 
     def task(self) -> tuple[str, int]:
         """The kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
-        return "worker", self.hosts().index(self._values["current_host"])
+        return "worker", self.hosts().index(self.env.current_host)
 
     def advertise(self) -> Mapping[str, Any]:
         from sagemaker_framework.strategies._network import free_port
@@ -54,4 +54,4 @@ class MultiWorkerStrategy(DistributionStrategy):
 
         kind, index = self.task()
         config = {"cluster": self.cluster(), "task": {"type": kind, "index": index}, "environment": "cloud"}
-        return {**interface_variables(self._values), "TF_CONFIG": json.dumps(config)}
+        return {**interface_variables(self.env), "TF_CONFIG": json.dumps(config)}

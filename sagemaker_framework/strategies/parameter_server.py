@@ -78,7 +78,7 @@ class ParameterServerStrategy(DistributionStrategy):
         Args:
             name: that of the port.
         """
-        given: int | str | None = self._values["additional_framework_parameters"].get(f"sagemaker_{name}_port")
+        given: int | str | None = self.env.additional_framework_parameters.get(f"sagemaker_{name}_port")
         return given
 
     # -- what subclasses can know, once the hosts have agreed --------------------------------
@@ -93,7 +93,7 @@ class ParameterServerStrategy(DistributionStrategy):
         """The IP address at which the other hosts find this one."""
         from sagemaker_framework.strategies._network import own_address
 
-        return own_address(self._values)
+        return own_address(self.env)
 
     def port(self, name: str, host: str | None = None) -> int:
         """A port of a host: one of its `ports()`, as agreed.

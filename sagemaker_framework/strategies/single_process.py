@@ -27,11 +27,11 @@ class SingleProcessStrategy(DistributionStrategy):
 
     def env_vars(self) -> Mapping[str, str]:
         hosts = self.hosts()
-        if len(hosts) < 2 or self._values["current_host"] not in hosts:
+        if len(hosts) < 2 or self.env.current_host not in hosts:
             return {}
         from sagemaker_framework.config.variables import MASTER_PORT
         from sagemaker_framework.strategies._network import interface_variables
 
         leader = {"MASTER_ADDR": hosts[0], "MASTER_PORT": str(MASTER_PORT)}
         own = {name: value for name, value in leader.items() if name not in os.environ}
-        return {**own, **interface_variables(self._values)}
+        return {**own, **interface_variables(self.env)}

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
 
 #: Where the library's server listens, on the leader, as in the images that have it.
@@ -21,7 +22,7 @@ class SMDDPStrategy(MPIStrategy):
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
         command = super().rank_command(entry_point, args)
-        return ["smddprun", *command] if self._values["is_smddprun_installed"] else command
+        return ["smddprun", *command] if self.env.is_smddprun_installed else command
 
     def options(self) -> list[str]:
         # Beside each rank, the library runs a server.
@@ -37,12 +38,12 @@ class SMDDPStrategy(MPIStrategy):
             "SMDATAPARALLEL_USE_HOMOGENEOUS": "1",
             "SMDATAPARALLEL_SERVER_ADDR": hosts[0],
             "SMDATAPARALLEL_SERVER_PORT": str(_SERVER_PORT),
-            "SAGEMAKER_INSTANCE_TYPE": instance_type(self._values),
+            "SAGEMAKER_INSTANCE_TYPE": instance_type(self.env),
         }
 
 
-def instance_type(values: Mapping[str, object]) -> str:
+def instance_type(env: TrainingEnv) -> str:
     """The instance type that the SageMaker SDK names; this host's, where it names none (heterogeneous clusters)."""
-    parameters = values["additional_framework_parameters"]
+    parameters = env.additional_framework_parameters
     assert isinstance(parameters, dict)
-    return str(parameters.get("sagemaker_instance_type") or values["current_instance_type"])
+    return str(parameters.get("sagemaker_instance_type") or env.current_instance_type)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from sagemaker_framework import log
+from sagemaker_framework.config.values import number, words
 from sagemaker_framework.errors import ConfigurationError, FrameworkError
 from sagemaker_framework.strategies.launcher import LauncherStrategy, private_place
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.processes.rank_server import RankResult
     from sagemaker_framework.strategies.base import Launch
@@ -47,29 +49,24 @@ class Options:
         passed: options to pass on as they are.
 
     Args:
-        values: the job's environment.
+        env: the job's environment.
         environ: variables; those of torchrun, `PET_*`, say what hyperparameters do not.
 
     Raises:
         ConfigurationError: one has a value that it cannot have, or is not for jobs to set.
     """
 
-    def __init__(self, values: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
-        import shlex
-
-        parameters = values["additional_framework_parameters"]
-        text = parameters.get(OPTIONS) or ""
-        try:
-            words = shlex.split(text) if isinstance(text, str) else [str(word) for word in text]
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"hyperparameter {OPTIONS!r} cannot be split into options: {error}") from error
-        given, self.passed = _parse(words)
+    def __init__(self, env: TrainingEnv, environ: Mapping[str, str] = os.environ) -> None:
+        parameters = env.additional_framework_parameters
+        given, self.passed = _parse(words(f"hyperparameter {OPTIONS!r}", parameters.get(OPTIONS)))
         ours = [name for name in _OURS if getattr(given, name)]
         if ours:
             raise ConfigurationError(
                 f"hyperparameter {OPTIONS!r} sets --{ours[0]}, which the hosts of the job agree on: leave it out"
             )
-        self.max_restarts = int(_number(given.max_restarts or environ.get("PET_MAX_RESTARTS"), "--max_restarts", 0))
+        self.max_restarts = number(
+            "--max_restarts of torchrun", given.max_restarts or environ.get("PET_MAX_RESTARTS") or 0, 0
+        )
         self.backend = given.rdzv_backend or environ.get("PET_RDZV_BACKEND")
         if self.backend not in (None, "static", "c10d"):
             raise ConfigurationError(f"torchrun's --rdzv_backend is {self.backend!r}: use c10d or static")
@@ -80,12 +77,12 @@ class Options:
             or environ.get("PET_NPROC_PER_NODE")
             or parameters.get("sagemaker_mpi_num_of_processes_per_host")
         )
-        counts = {"gpu": values["num_gpus"], "cpu": values["num_cpus"], "auto": None}
+        counts = {"gpu": env.num_gpus, "cpu": env.num_cpus, "auto": None}
         asked = counts.get(str(asked), asked)
-        self.processes = None if asked is None else _number(asked, "the number of processes per host", 1)
+        self.processes = None if asked is None else number("the number of processes per host of torchrun", asked, 1)
 
 
-def _parse(words: Sequence[str]) -> tuple[Any, list[str]]:
+def _parse(given: Sequence[str]) -> tuple[Any, list[str]]:
     """What is to be understood of torchrun's options, and the others."""
     from argparse import ArgumentParser
 
@@ -101,17 +98,7 @@ def _parse(words: Sequence[str]) -> tuple[Any, list[str]]:
             parser.add_argument(*spelt, dest=name, action="store_true")
         else:
             parser.add_argument(*spelt, dest=name)
-    return parser.parse_known_args(words)
-
-
-def _number(value: Any, what: str, least: int) -> int:
-    try:
-        number = int(str(value if value is not None else least))
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise ConfigurationError(f"{what} of torchrun is {value!r}, not a number from {least} on")
-    return number
+    return parser.parse_known_args(given)
 
 
 class TorchrunStrategy(LauncherStrategy):
@@ -128,14 +115,14 @@ class TorchrunStrategy(LauncherStrategy):
 
     launcher = "torchrun"
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
+    def __init__(self, env: TrainingEnv) -> None:
         super().__init__(env)
-        self._options = Options(self._values)
+        self._options = Options(self.env)
         self._folder = ""
 
     def processes(self) -> int:
         """How many processes this host runs.  Called when the hosts agree."""
-        return self._options.processes or self._values["num_gpus"] or self._values["num_neurons"] or 1
+        return self._options.processes or self.env.num_gpus or self.env.num_neurons or 1
 
     def options(self) -> list[str]:
         """More options of torchrun: by default those that the job passes on."""
@@ -162,7 +149,7 @@ class TorchrunStrategy(LauncherStrategy):
         return [*_torchrun(), *self._arguments(), "--no-python", *ranks.command]
 
     def _arguments(self) -> list[str]:
-        hosts, host = self.hosts(), self._values["current_host"]
+        hosts, host = self.hosts(), self.env.current_host
         # One host need not even resolve its own name.
         leader, port = (hosts[0] if len(hosts) > 1 else "127.0.0.1"), self.plan_result["port"]
         given = self._options
@@ -173,7 +160,7 @@ class TorchrunStrategy(LauncherStrategy):
             "nproc_per_node": self.processes(),
             "max_restarts": given.max_restarts,
             "rdzv_backend": backend,
-            "rdzv_id": self._values["job_name"] or "job",
+            "rdzv_id": self.env.job_name or "job",
             "log_dir": os.path.join(self._folder, "torchrun"),
         }
         if backend == "static":
@@ -199,7 +186,7 @@ class TorchrunStrategy(LauncherStrategy):
             # Each attempt gets a store of its own: from one that is shared, Gloo takes the addresses of the last.
             env.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
         # torchrun would leave each of several processes one thread, however many CPUs there are.
-        env.setdefault("OMP_NUM_THREADS", str(max(1, self._values["num_cpus"] // self.processes())))
+        env.setdefault("OMP_NUM_THREADS", str(max(1, self.env.num_cpus // self.processes())))
         super().start_servers(launch)
 
     def awaits_ranks(self) -> bool:

@@ -22,7 +22,7 @@ class XLAStrategy(DistributionStrategy):
     def advertise(self) -> Mapping[str, Any]:
         from importlib.util import find_spec
 
-        if self._values["num_gpus"] < 1:
+        if self.env.num_gpus < 1:
             raise ConfigurationError("the job asks for PyTorch/XLA on GPUs, and this host has none")
         if find_spec("torch_xla") is None:
             raise ConfigurationError(
@@ -35,11 +35,11 @@ class XLAStrategy(DistributionStrategy):
         python, *program = entry_point.command(args)
         if python != entry_point.interpreter or program[0] == "-m":
             raise ConfigurationError(f"{entry_point.name}: PyTorch/XLA runs Python scripts only")
-        spawn = ["-m", "torch_xla.distributed.xla_spawn", "--num_gpus", str(self._values["num_gpus"])]
+        spawn = ["-m", "torch_xla.distributed.xla_spawn", "--num_gpus", str(self.env.num_gpus)]
         return [python, *spawn, *program]
 
     def env_vars(self) -> Mapping[str, str]:
-        hosts, gpus = self.hosts(), str(self._values["num_gpus"])
+        hosts, gpus = self.hosts(), str(self.env.num_gpus)
         mesh = {"XRT_MESH_SERVICE_ADDRESS": f"{hosts[0]}:{_MESH_PORT}"} if len(hosts) > 1 else {}
         return {
             "NCCL_DEBUG": "info",
@@ -47,7 +47,7 @@ class XLAStrategy(DistributionStrategy):
             "FI_EFA_USE_DEVICE_RDMA": "1",
             "OFI_NCCL_NIC_DUP_CONNS": gpus,
             "GPU_NUM_DEVICES": gpus,
-            "XRT_HOST_ORDINAL": str(hosts.index(self._values["current_host"])),
+            "XRT_HOST_ORDINAL": str(hosts.index(self.env.current_host)),
             "XRT_SHARD_WORLD_SIZE": str(len(hosts)),
             "XRT_WORKERS": "|".join(f"localservice:{at};{host}:{_WORKER_PORT}" for at, host in enumerate(hosts)),
             **mesh,

@@ -205,13 +205,14 @@ def test_the_port_is_another_one_where_it_is_taken(job: Job) -> None:
 
 def test_the_interface_of_the_job(tmp_path: Path, job: Job) -> None:
     """Gloo and NCCL are told of the job's interface, unless they are told already, or it is not there."""
-    values = {"network_interface_name": "eth7"}
+    job.config("hyperparameters", {})
+    env = files.read({"SAGEMAKER_BASE_DIR": str(job.base)}).evolve(network_interface_name="eth7")
     (tmp_path / "sys/class/net/eth7").mkdir(parents=True)
     both = {"GLOO_SOCKET_IFNAME": "eth7", "NCCL_SOCKET_IFNAME": "eth7"}
 
-    assert both == interface_variables(values, {}, str(tmp_path))
-    assert {"NCCL_SOCKET_IFNAME": "eth7"} == interface_variables(values, {"GLOO_SOCKET_IFNAME": "x"}, str(tmp_path))
-    assert {} == interface_variables({"network_interface_name": "eth8"}, {}, str(tmp_path))
+    assert both == interface_variables(env, {}, str(tmp_path))
+    assert {"NCCL_SOCKET_IFNAME": "eth7"} == interface_variables(env, {"GLOO_SOCKET_IFNAME": "x"}, str(tmp_path))
+    assert {} == interface_variables(env.evolve(network_interface_name="eth8"), {}, str(tmp_path))
 
 
 EFA = {"FI_PROVIDER": "efa", "NCCL_PROTO": "simple", "RDMAV_FORK_SAFE": "1"}
