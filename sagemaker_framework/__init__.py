@@ -7,6 +7,7 @@ TYPE_CHECKING = False  # Importing typing would take longer than the rest of thi
 if TYPE_CHECKING:
     from sagemaker_framework import entry_point as entry_point
     from sagemaker_framework import errors as errors
+    from sagemaker_framework import log as log
     from sagemaker_framework import trainer as trainer
     from sagemaker_framework.config.environment import TrainingEnv as TrainingEnv
     from sagemaker_framework.config.files import training_env as training_env
@@ -14,13 +15,21 @@ if TYPE_CHECKING:
     from sagemaker_framework.entry_point import PythonEntryPoint as PythonEntryPoint
     from sagemaker_framework.entry_point import ShellEntryPoint as ShellEntryPoint
     from sagemaker_framework.errors import FrameworkError as FrameworkError
+    from sagemaker_framework.processes.process import Process as Process
+    from sagemaker_framework.processes.process import ProcessResult as ProcessResult
+    from sagemaker_framework.processes.rank_server import RankResult as RankResult
+    from sagemaker_framework.processes.rank_server import Ranks as Ranks
     from sagemaker_framework.strategies.base import DistributionStrategy as DistributionStrategy
+    from sagemaker_framework.strategies.base import Launch as Launch
     from sagemaker_framework.strategies.launcher import LauncherStrategy as LauncherStrategy
+    from sagemaker_framework.strategies.model_parallel import ModelParallelStrategy as ModelParallelStrategy
     from sagemaker_framework.strategies.mpi import MPIStrategy as MPIStrategy
     from sagemaker_framework.strategies.multi_worker import MultiWorkerStrategy as MultiWorkerStrategy
     from sagemaker_framework.strategies.parameter_server import ParameterServerStrategy as ParameterServerStrategy
     from sagemaker_framework.strategies.single_process import SingleProcessStrategy as SingleProcessStrategy
+    from sagemaker_framework.strategies.smddp import SMDDPStrategy as SMDDPStrategy
     from sagemaker_framework.strategies.torchrun import TorchrunStrategy as TorchrunStrategy
+    from sagemaker_framework.strategies.xla import XLAStrategy as XLAStrategy
     from sagemaker_framework.trainer import Trainer as Trainer
 
 #: The module of each public name; None where the name is a module itself.
@@ -28,19 +37,28 @@ _HOMES = {
     "DistributionStrategy": "strategies.base",
     "EntryPoint": "entry_point",
     "FrameworkError": "errors",
+    "Launch": "strategies.base",
     "LauncherStrategy": "strategies.launcher",
     "MPIStrategy": "strategies.mpi",
+    "ModelParallelStrategy": "strategies.model_parallel",
     "MultiWorkerStrategy": "strategies.multi_worker",
     "ParameterServerStrategy": "strategies.parameter_server",
+    "Process": "processes.process",
+    "ProcessResult": "processes.process",
     "PythonEntryPoint": "entry_point",
+    "RankResult": "processes.rank_server",
+    "Ranks": "processes.rank_server",
+    "SMDDPStrategy": "strategies.smddp",
     "ShellEntryPoint": "entry_point",
     "SingleProcessStrategy": "strategies.single_process",
     "TorchrunStrategy": "strategies.torchrun",
     "Trainer": "trainer",
     "TrainingEnv": "config.environment",
+    "XLAStrategy": "strategies.xla",
     "training_env": "config.files",
     "entry_point": None,
     "errors": None,
+    "log": None,
     "trainer": None,
 }
 

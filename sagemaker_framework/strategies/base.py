@@ -3,54 +3,90 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from sagemaker_framework.config import environment
+from sagemaker_framework.errors import TrainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Sequence
+    from typing import Any
 
+    from sagemaker_framework.cluster.session import Session
     from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.errors import FrameworkError
     from sagemaker_framework.processes.process import Process, ProcessResult
+    from sagemaker_framework.processes.signals import Signals
+    from sagemaker_framework.processes.supervisor import Supervisor
 
-    class Launch(Protocol):
-        """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`.
+
+class Launch:
+    """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`; what `DistributionStrategy.start_servers` gets.
+
+    Args:
+        supervisor: starts the server, watches it, and stops it.
+        session: tells the other hosts.
+        signals: the record of requests to stop.
+        program_env: all variables of the program.
+
+    Attributes:
+        program_env: all variables that the program gets, those of the container included; what is changed here, it
+            gets.
+    """
+
+    def __init__(self, supervisor: Supervisor, session: Session, signals: Signals, program_env: dict[str, str]) -> None:
+        self._supervisor = supervisor
+        self._session = session
+        self._signals = signals
+        self.program_env = program_env
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal by which the job was asked to stop, or None."""
+        return self._signals.stopped_by
+
+    def fail(self, error: FrameworkError) -> None:
+        """Fail the job.  May be called in any thread."""
+        # At once: this may be the job's first failure, although this host has just heard of another.
+        self._session.fail(error)
+        self._supervisor.interrupt(error)
+
+    def __call__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env_vars: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        may_end: bool = False,
+    ) -> Process:
+        """Start a server.
 
         Args:
-            name: what to call the server in messages.
+            name: what to call it in messages.
             argv: its program and arguments, passed as they are; no shell.
             env_vars: its variables, besides those of the program; see also `env`.
             env: all of its variables, instead.
             cwd: the folder to start it in.
             may_end: whether it may end by itself, with exit code 0, before the program does.
 
-        Attributes:
-            program_env: all variables that the program gets, those of the container included; what is
-                changed here, it gets.
-            stopped_by: the signal by which the job was asked to stop, or None.
+        Returns:
+            The process, which the supervisor watches and stops.
+
+        Raises:
+            TrainerError: an argument is not of its type.
+            EntryPointError: it cannot be started.
         """
-
-        program_env: dict[str, str]
-
-        @property
-        def stopped_by(self) -> int | None: ...
-
-        def __call__(
-            self,
-            name: str,
-            argv: Sequence[str],
-            *,
-            env_vars: Mapping[str, str] | None = None,
-            env: Mapping[str, str] | None = None,
-            cwd: str | None = None,
-            may_end: bool = False,
-        ) -> Process: ...
-
-        def fail(self, error: FrameworkError) -> None:
-            """Fail the job; may be called in any thread."""
+        if not are_strings(argv):
+            raise TrainerError(f"launch({name!r}): its argument list is {argv!r}, not a list of strings")
+        for variables in (env, env_vars):
+            if variables is not None and not are_named_strings(variables):
+                raise TrainerError(f"launch({name!r}): its variables are not strings by their names")
+        given = {**self.program_env, **(env_vars or {})} if env is None else env
+        return self._supervisor.launch(name, argv, env=given, cwd=cwd, may_end=may_end)
 
 
 class DistributionStrategy(ABC):
@@ -62,7 +98,6 @@ class DistributionStrategy(ABC):
 
     May be overridden, in the order they are called:
 
-    - `hosts()`: the hosts that take part
     - `advertise()`: what this host tells the leader
     - `plan(adverts)`: on the leader, what all hosts are told
     - `env_vars()`: variables that the program gets besides the job's own
@@ -75,6 +110,8 @@ class DistributionStrategy(ABC):
     - `verify(summaries)`: on the leader, whether all went well on all hosts
     - `close()`: always, once `advertise` has been called
 
+    For subclasses: `env`, `is_leader`, `hosts()`.
+
     Args:
         env: the job's environment, a `TrainingEnv`; another mapping with all its names becomes one.
 
@@ -86,27 +123,33 @@ class DistributionStrategy(ABC):
 
     is_distributed: bool = True
 
-    def __init__(self, env: Mapping[str, Any]) -> None:
-        self._values = environment.checked(env, self)
+    def __init__(self, env: TrainingEnv) -> None:
+        self._env = environment.checked(env, self)
         self.adverts: Mapping[str, Mapping[str, Any]] = {}
         self.plan_result: Mapping[str, Any] = {}
 
     @property
     def env(self) -> TrainingEnv:
         """The job's environment."""
-        return self._values
+        return self._env
 
     def hosts(self) -> list[str]:
-        """The hosts that take part; the leader is the first.
-
-        Called by the Trainer. By default those of the instance groups that the job is distributed over.
-        """
-        return list(self._values["distribution_hosts"] or self._values["hosts"])
+        """Return the hosts that take part, `env.distribution_hosts`; the leader is the first.  Not to be overridden."""
+        return list(self.env.distribution_hosts or self.env.hosts)
 
     @property
     def is_leader(self) -> bool:
-        """Whether this host is the first of those that take part."""
-        return bool(self._values["current_host"] == self.hosts()[0])
+        """Whether this host is the leader, `env.is_leader`.  Not to be overridden."""
+        return self.env.is_leader
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        for name in ("hosts", "is_leader"):
+            if name in vars(cls):
+                raise TrainerError(
+                    f"{cls.__name__} overrides {name}, which the job decides: the hosts of a distribution are those of "
+                    "its instance groups (sagemaker_distribution_instance_groups), and their first is the leader"
+                )
 
     def advertise(self) -> Mapping[str, Any]:
         """What this host tells the leader, as JSON has it, such as a port that is free here.
@@ -200,3 +243,13 @@ class DistributionStrategy(ABC):
 
     def close(self) -> None:
         """Give back what this host holds, such as temporary files.  Called by the Trainer, always, at the end."""
+
+
+def are_strings(value: object) -> bool:
+    """Tell whether it is a list of strings."""
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def are_named_strings(value: object) -> bool:
+    """Tell whether it is strings by their names."""
+    return isinstance(value, Mapping) and are_strings([*value, *value.values()])

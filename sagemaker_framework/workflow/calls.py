@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import CoroutineType
 
 from sagemaker_framework.entry_point import EntryPoint
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
-from sagemaker_framework.strategies.base import DistributionStrategy
+from sagemaker_framework.strategies.base import DistributionStrategy, are_named_strings, are_strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,24 +16,14 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-def are_strings(value: object) -> bool:
-    """Tell whether it is a list of strings."""
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-
-
-def are_named_strings(value: object) -> bool:
-    """Tell whether it is strings by their names."""
-    return isinstance(value, Mapping) and are_strings([*value, *value.values()])
-
-
 #: What the hooks that return something have to return, in words and as a test.
 _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "source": ("a text or None", lambda value: value is None or isinstance(value, str)),
+    "source": ("a string or None", lambda value: value is None or isinstance(value, str)),
     "entry_point": ("an EntryPoint", lambda value: isinstance(value, EntryPoint)),
     "strategy": ("a DistributionStrategy", lambda value: isinstance(value, DistributionStrategy)),
-    "args": ("a list of texts", are_strings),
-    "command": ("a list of texts or None", lambda value: value is None or are_strings(value)),
-    "env_vars": ("texts by their names", are_named_strings),
+    "args": ("a list of strings", are_strings),
+    "command": ("a list of strings or None", lambda value: value is None or are_strings(value)),
+    "env_vars": ("strings by their names", are_named_strings),
     "completes_job": ("True or False", lambda value: isinstance(value, bool)),
 }
 

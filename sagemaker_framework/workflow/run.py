@@ -11,9 +11,9 @@ from sagemaker_framework.cluster.session import SingleHostSession
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
 from sagemaker_framework.processes.signals import Once
 from sagemaker_framework.processes.supervisor import Supervisor
+from sagemaker_framework.strategies.base import Launch
 from sagemaker_framework.strategies.single_process import SingleProcessStrategy
 from sagemaker_framework.workflow.calls import call_hook, internal_error
-from sagemaker_framework.workflow.launch import Launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -947,12 +947,12 @@ TRAINING_MODULE = [
     case(hook("def args(self): return 1 + ''"), "MyTrainer.args failed: TypeError", id="args raises"),
     case(
         hook("def args(self): return ['--epochs', 3]"),
-        "MyTrainer.args returned ['--epochs', 3], not a list of texts",
+        "MyTrainer.args returned ['--epochs', 3], not a list of strings",
         id="args with a number",
     ),
     case(
         hook("def env_vars(self): return {'EPOCHS': 3}"),
-        "MyTrainer.env_vars returned {'EPOCHS': 3}, not texts by their names",
+        "MyTrainer.env_vars returned {'EPOCHS': 3}, not strings by their names",
         id="env_vars with a number",
     ),
     case(

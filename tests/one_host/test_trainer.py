@@ -294,10 +294,10 @@ def test_a_server_has_the_programs_variables_and_its_own(image: Image) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ("['sleep', 60]", "its argument list is ['sleep', 60], not a list of texts"),
-        ("'sleep 60'", "its argument list is 'sleep 60', not a list of texts"),
-        ("['sleep', '60'], env={'PORT': 1}", "its variables are not texts by their names"),
-        ("['sleep', '60'], env_vars={'PORT': 1}", "its variables are not texts by their names"),
+        ("['sleep', 60]", "its argument list is ['sleep', 60], not a list of strings"),
+        ("'sleep 60'", "its argument list is 'sleep 60', not a list of strings"),
+        ("['sleep', '60'], env={'PORT': 1}", "its variables are not strings by their names"),
+        ("['sleep', '60'], env_vars={'PORT': 1}", "its variables are not strings by their names"),
     ],
 )
 def test_a_server_that_is_started_wrongly_fails_the_job(image: Image, arguments: str, what: str) -> None:
@@ -687,3 +687,19 @@ def test_a_function_that_does_not_tell_its_parameters(job: Job) -> None:
 def test_a_nested_attribute_can_be_named(image: Image) -> None:
     """`pkg.mod:Class.method` works as in console scripts."""
     assert "in\n" == image.run("class A:\n  @staticmethod\n  def go(): print('in')", "A.go").stdout
+
+
+@pytest.mark.parametrize("name", ["hosts", "is_leader"])
+def test_a_strategy_does_not_choose_its_hosts(image: Image, name: str) -> None:
+    """Overriding what the job decides is told as a mistake, with what decides it."""
+    ended = image.run(f"""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Mine(SingleProcessStrategy):
+            def {name}(self):
+                return ["algo-1"]
+    """)
+
+    assert ended.cause == (
+        f"Mine overrides {name}, which the job decides: the hosts of a distribution are those of its instance groups "
+        "(sagemaker_distribution_instance_groups), and their first is the leader"
+    )

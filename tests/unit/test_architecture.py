@@ -31,7 +31,6 @@ LAYERS = [
     ["trainer"],
     ["workflow.train"],
     ["workflow.loading", "workflow.run"],
-    ["workflow.launch"],
     ["workflow.calls", "workflow.report"],
     ["workflow"],
     ["strategies"],
