@@ -7,20 +7,22 @@ import os
 import signal
 import time
 
-from sagemaker_framework import excerpts, log
+from sagemaker_framework import excerpts, log, timing
 from sagemaker_framework.config import hardware
 from sagemaker_framework.errors import EntryPointError, ProgramError
+from sagemaker_framework.failures import first_error
 from sagemaker_framework.processes import limits
 from sagemaker_framework.processes.relay import Relay, same_stream
 from sagemaker_framework.processes.signals import Once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from sagemaker_framework.errors import FrameworkError
 
 
-#: Seconds between what a process writes on its way out and its end, and from when it tidies up until then.
-_LAST_WORDS, _TIDYING = 1.0, 0.05
+_TIDYING = 0.05  # seconds that a process needs to end, at least, once it has begun to
 #: What a process does not do to itself.
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
@@ -35,7 +37,10 @@ class ProcessResult:
         stopped_by: the signal by which the job was asked to stop before the process ended, or None.
         out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
         needed_by: what was still running, and needed this process, when it ended; empty where nothing did.
-        at: when, as `time.monotonic` has it; None where that does not matter.
+        at: when it failed (`time.monotonic`): when it wrote its exception, or else began to end; None where that does
+            not matter.
+        role: `program`, or `server` for one that runs beside it.
+        together: the program's server that failed at the same moment, if one did; the error names both.
     """
 
     def __init__(
@@ -47,8 +52,11 @@ class ProcessResult:
         out_of_memory: bool,
         needed_by: str = "",
         at: float | None = None,
+        role: str = "program",
     ) -> None:
         self.at = at
+        self.role = role
+        self.together: ProcessResult | None = None
         self.name = name
         self.returncode = returncode
         self.tail = tail
@@ -70,8 +78,12 @@ class ProcessResult:
             return f"{self.name} exited with code {self.returncode}{meanwhile}"
         return f"{self.name} was killed by signal {-self.returncode} ({signal_name(-self.returncode)}){meanwhile}"
 
-    def error(self) -> ProgramError:
-        """The failure that this is, with the cause that the process itself gave."""
+    def error(self) -> FrameworkError:
+        """Return the failure that this is, with the cause that the process itself gave."""
+        errors = [each._own_error() for each in (self, self.together) if each is not None]
+        return first_error(errors, "")
+
+    def _own_error(self) -> ProgramError:
         cause, excerpt = excerpts.cause_and_excerpt(self.tail)
         parts = [self.how()]
         if self.stopped_by is not None:
@@ -87,6 +99,7 @@ class ProcessResult:
         if cause and (self.returncode not in _KILLED or "Traceback" in excerpt):
             parts.append(cause)
         error = ProgramError(": ".join(parts), self.exit_code, excerpt)
+        error.process = self.role
         if self.at is not None:
             error.at = self.at
         return error
@@ -122,12 +135,19 @@ class Process:
 
     @property
     def failed_at(self) -> float:
-        """When its end began: with its last words, such as a traceback, if these came shortly before."""
+        """When it wrote the exception that ended it; without one, when its end, or its last words, began."""
+        if self.has_raised:
+            return self.relay.raised_at
         last_words = self.relay.written_at
-        if self._ended_at - last_words < _LAST_WORDS:
+        if self._ended_at - last_words < timing.LAST_WORDS:
             return min(last_words, self._ended_at)
         # An interpreter closes its connections, of which others hear, some time before it has ended.
         return self._ended_at - (_TIDYING if (self.returncode or 0) > 0 else 0)
+
+    @property
+    def has_raised(self) -> bool:
+        """Whether what it wrote last is an exception."""
+        return bool(self.relay.raised_at) and "Traceback" in excerpts.cause_and_excerpt(self.relay.tail)[1]
 
     @property
     def ended_too_early(self) -> bool:
@@ -150,6 +170,24 @@ class Process:
         except ProcessLookupError:
             return False
         return True
+
+
+def first_to_fail(program: ProcessResult | None, servers: Sequence[ProcessResult]) -> ProcessResult:
+    """Return which of these failed first; the program with its server in it, where the two failed together.
+
+    Args:
+        program: how the program ended; None where it has not.
+        servers: how servers that it needs ended before it might; at least one where there is no program.
+    """
+    results = [*([program] if program is not None else []), *servers]
+    errors = [each._own_error() for each in results]
+    first = first_error(errors, "")
+    for result, error in zip(results, errors):
+        if error is first:
+            return result
+    assert program is not None
+    program.together = min(servers, key=lambda each: each.at or 0.0)
+    return program
 
 
 def start(

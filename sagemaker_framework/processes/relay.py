@@ -8,6 +8,7 @@ import stat
 import time
 from collections import deque
 
+_TRACEBACK = b"Traceback (most recent call last)"
 _CHUNK = 65536
 _PIPE_HOLDS = 1 << 20  # bytes; the most that Linux lets a process set
 
@@ -35,8 +36,8 @@ class Relay:
         self._tail_size = 0
         self._pending = b""
         self._total = 0
-        #: When the program wrote last (`time.monotonic`); 0 where it has not.
-        self.written_at = 0.0
+        #: When the program wrote last, and when it wrote its last traceback (`time.monotonic`); 0 where it has not.
+        self.written_at = self.raised_at = 0.0
         self._step = _CHUNK if stat.S_ISREG(os.fstat(target).st_mode) else _WRITE_AT_ONCE
         self._target_poll = select.poll()
         self._target_poll.register(target, select.POLLOUT)
@@ -83,10 +84,16 @@ class Relay:
             return
         self._total += len(self._pending)
         self.written_at = time.monotonic()
+        if _TRACEBACK in self._end_of_tail() + self._pending:
+            self.raised_at = self.written_at
         self._tail.append(self._pending)
         self._tail_size += len(self._pending)
         while self._tail_size - len(self._tail[0]) >= self._keep:
             self._tail_size -= len(self._tail.popleft())
+
+    def _end_of_tail(self) -> bytes:
+        """Return what may be the beginning of a traceback that arrives in two pieces."""
+        return self._tail[-1][1 - len(_TRACEBACK) :] if self._tail else b""
 
     def _close(self) -> None:
         self._pending = b""

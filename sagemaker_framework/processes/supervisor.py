@@ -16,7 +16,7 @@ import time
 from sagemaker_framework import log, timing
 from sagemaker_framework.config import hardware
 from sagemaker_framework.processes import limits, orphans
-from sagemaker_framework.processes.process import Process, ProcessResult, start
+from sagemaker_framework.processes.process import Process, ProcessResult, first_to_fail, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,22 +204,27 @@ class Supervisor:
 
     def _first_end(self, process: Process) -> ProcessResult:
         """Stop a process unless it has ended; return how it did, or what it needs, if that was first."""
-        # A program that has ended well needs nothing any more.
-        first = self._first_to_fail(process) if process.returncode != 0 else process
-        if process.returncode is None:
-            log.error(f"{first.name} ended before {process.name} did: stopping {process.name}")
+        if process.returncode == 0:  # It needs nothing any more.
+            self._stop(process)
+            return self._result(process)
+        self._await_the_other_failure(process)
+        failed = process if process.returncode is not None else None
+        missing = [each for each in self._all_missing(process) if not self._has_killed]
+        if failed is None:
+            log.error(f"{missing[0].name} ended before {process.name} did: stopping {process.name}")
             self.shorten_grace()
         self._stop(process)
-        return self._result(first, needed_by=process.name if first is not process else "")
+        servers = [self._result(each, needed_by=process.name) for each in missing]
+        return first_to_fail(self._result(failed) if failed is not None else None, servers)
 
-    def _first_to_fail(self, process: Process) -> Process:
-        """A program, or a server that it needs: one ends with the other, and which is heard of first says little."""
-        if len(self._processes) > 1 and self._signals.stopped_by is None:
-            self._wait_for(lambda: all(each.returncode is not None for each in self._processes), timing.TOGETHER)
-        missing = self._missing(process)
-        if missing is None:
-            return process
-        return process if process.returncode is not None and process.failed_at < missing.failed_at else missing
+    def _await_the_other_failure(self, process: Process) -> None:
+        """Wait a moment: of a program and its server, one ends with the other, and which is seen first says little."""
+        if len(self._processes) < 2 or self._signals.stopped_by is not None:
+            return
+        self._wait_for(lambda: all(each.returncode is not None for each in self._processes), timing.TOGETHER)
+        # A server that has raised, and tidies up, is no less of a cause.
+        raised = [each for each in self._processes if each is not process and each.has_raised]
+        self._wait_for(lambda: all(each.returncode is not None for each in raised), timing.SERVER_ENDS)
 
     # -- stopping --------------------------------------------------------------------------
 
@@ -269,22 +274,26 @@ class Supervisor:
         """Whether anything that was launched has not been stopped yet."""
         return bool(self._processes)
 
-    def _missing(self, process: Process | None = None) -> Process | None:
-        """What has ended first, of all that was launched besides `process`, although it is needed."""
+    def _missing(self, process: Process | None = None) -> bool:
+        """Tell whether anything that was launched besides `process` has ended although it is needed."""
+        return bool(self._all_missing(process)) and not self._has_killed
+
+    def _all_missing(self, process: Process | None) -> list[Process]:
         missing = [other for other in self._processes if other is not process and other.ended_too_early]
-        return min(missing, key=lambda other: other.failed_at) if missing and not self._has_killed else None
+        return sorted(missing, key=lambda other: other.failed_at)
 
     def _raise_for_the_missing(self) -> None:
-        missing = self._missing()
-        if missing:
+        if self._missing():
+            missing = self._all_missing(None)[0]
             self._stop(missing)
             raise self._result(missing, needed_by="the job").error()
 
-    def _result(self, process: Process, needed_by: str) -> ProcessResult:
+    def _result(self, process: Process, needed_by: str = "") -> ProcessResult:
         assert process.returncode is not None
         oom = hardware.oom_kills() > self._oom_kills
         tail, at = process.relay.tail, process.failed_at
-        return ProcessResult(process.name, process.returncode, tail, self._signals.stopped_by, oom, needed_by, at)
+        role = "server" if needed_by else "program"
+        return ProcessResult(process.name, process.returncode, tail, self._signals.stopped_by, oom, needed_by, at, role)
 
     def _stop(self, process: Process) -> None:
         """Stop a process and its whole group: ask, wait, insist."""

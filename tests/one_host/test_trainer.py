@@ -347,29 +347,51 @@ ASKS = (
 )
 
 
-def test_a_server_that_is_slow_to_fail_is_the_cause(image: Image) -> None:
-    """A server that says why it fails, and takes a moment to end, is heard of after the program that it failed."""
+#: Says why it fails, and ends once the program, which that brings down, is gone.
+FAILS_AND_TIDIES_UP = """
+    import traceback
+    try:
+        raise OSError("no space left for keys")
+    except OSError:
+        traceback.print_exc()
+    client.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    sys.exit(4)
+"""
+
+
+def test_a_server_that_is_slow_to_fail_is_named_first(image: Image) -> None:
+    """What raised first stands first, though it ended last; of both together, the exit code is the program's."""
     image.job.program(ASKS + "if not server.recv(1): raise ConnectionError('lost a server')")
-    fails = "print('no space left for keys', file=sys.stderr); client.close(); time.sleep(0.1); sys.exit(4)"
-    for _ in range(3):
-        ended = image.run(FALLING.replace("SERVER_DOES", fails))
-        (image.job.base / "model/port").unlink()
+    ended = image.run(FALLING.replace("SERVER_DOES", FAILS_AND_TIDIES_UP))
 
-        assert (4, "server exited with code 4 while train.py was running: no space left for keys") == (
-            ended.returncode,
-            ended.cause,
-        )
+    servers = "server exited with code 4 while train.py was running: OSError: no space left for keys"
+    programs = "train.py exited with code 1: ConnectionError: lost a server"
+    # On a machine that is so busy that the program needs longer to notice, the server is the cause alone.
+    assert (ended.returncode, ended.cause) in [(1, f"{servers}; at the same moment, {programs}"), (4, servers)]
 
 
-def test_a_program_whose_server_fails_because_of_it_is_the_cause(image: Image) -> None:
-    """A server that ends because the program has gone is a consequence."""
+def test_a_program_whose_server_fails_because_of_it_is_named_first(image: Image) -> None:
+    """A server that ends because the program has gone stands behind it, if at all; the exit code is the program's."""
     image.job.program(ASKS + "sys.exit(3)")
-    ends = "client.recv(1); sys.exit('lost a worker')"
-    for _ in range(3):
-        ended = image.run(FALLING.replace("SERVER_DOES", ends))
-        (image.job.base / "model/port").unlink()
+    ended = image.run(FALLING.replace("SERVER_DOES", "client.recv(1); sys.exit('lost a worker')"))
 
-        assert (3, "train.py exited with code 3") == (ended.returncode, ended.cause)
+    both = "train.py exited with code 3; at the same moment, server exited with code 1"
+    assert 3 == ended.returncode
+    assert ended.cause.startswith((both, "train.py exited with code 3"))
+
+
+def test_a_program_that_tidies_up_has_its_own_exit_code(image: Image) -> None:
+    """A server that fails as soon as the program lets go of it does not hide the code that the program exits with."""
+    # It waits until the server's process is gone.
+    image.job.program(ASKS + "server.shutdown(socket.SHUT_WR); server.recv(1); sys.exit(3)")
+    ended = image.run(FALLING.replace("SERVER_DOES", "client.recv(1); sys.exit('lost a worker')"))
+
+    servers = "server exited with code 1 while train.py was running: lost a worker"
+    assert (ended.returncode, ended.cause) in [
+        (3, f"{servers}; at the same moment, train.py exited with code 3"),
+        (1, servers),  # on a machine so busy that the program needs longer to exit
+    ]
 
 
 def test_servers_that_ignore_the_request_to_end_take_ten_seconds_together(image: Image) -> None:
