@@ -38,6 +38,15 @@ LEAST_WINDOW = 0.3
 #: The same, where a host has not answered, or where only consequences are known; covers DOUBT and LOSS_SHOWS.
 WINDOW = 3.0
 
+# -- ranks -------------------------------------------------------------------------------------
+
+#: From the end of a launcher until its ranks' ends are known; below DOUBT.
+RANKS_SETTLE = 1.0
+#: From the start of an sshd until it listens.
+SSHD_LISTENS = 5.0
+#: For a rank's wrapper, which does nothing else then, to take in what it is sent.
+WRAPPER_LISTENS = 30.0
+
 # -- what hosts wait for -----------------------------------------------------------------------
 
 #: Between signs of life.
@@ -52,6 +61,10 @@ LEADER_SAYS_WHO = 10.0
 VERDICT = 8.0
 #: For a host that has not reached the leader yet to tell it of its failure; covers several attempts.
 LAST_ATTEMPTS = 5.0
+#: For one attempt of a host to reach the leader, and again for the leader to answer.
+ATTEMPT = 5.0
+#: For a connection to show that it is one of the job's hosts; longer than ATTEMPT, after which a host tries again.
+INTRODUCTION = 10.0
 #: Between two attempts of a host to reach the leader, at most.
 LONGEST_RETRY = 1.0
 #: The leader of a job that has failed, or is stopped, waits for hosts that have not connected, to tell them: as long

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from typing import Any
 
-#: Seconds that a connection has to show that it is one of the job's hosts.
-INTRODUCTION = 10.0
-
 
 class Refused(Exception):
     """The other side cannot be one of the job's hosts; its message says why."""

@@ -10,7 +10,7 @@ from sagemaker_framework import log, timing
 from sagemaker_framework.cluster import messages
 from sagemaker_framework.cluster.admission import Introduction, Refused
 from sagemaker_framework.cluster.events import AttemptFailed, Beat, Connected, Disconnected, Heard, Send, Tick
-from sagemaker_framework.cluster.protocol import FollowerState
+from sagemaker_framework.cluster.protocol import TICK, FollowerState
 from sagemaker_framework.cluster.thread import ThreadedSession
 from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FIRST_RETRY = 0.1  # seconds
-_ATTEMPT = 5.0  # seconds for an attempt to reach the leader
-_TICK = 0.5  # seconds
 
 
 class Follower(ThreadedSession):
@@ -46,7 +44,7 @@ class Follower(ThreadedSession):
                     self._handle(AttemptFailed(problem))
                     self._wait([], retry)
                     retry = min(2 * retry, timing.LONGEST_RETRY)
-            elif self._wait([self._connection], _TICK):
+            elif self._wait([self._connection], TICK):
                 self._read(self._connection)
             self._handle(Tick())
         if self._connection is not None:
@@ -67,7 +65,7 @@ class Follower(ThreadedSession):
     def _connect(self) -> str:
         """Try to reach the leader once.  Return what the problem was; nothing where there was none."""
         try:
-            sock = socket.create_connection((self.leader, self.port), timeout=_ATTEMPT)
+            sock = socket.create_connection((self.leader, self.port), timeout=timing.ATTEMPT)
         except socket.gaierror as error:
             return f"its name does not resolve ({error.strerror})"
         except OSError as error:
@@ -86,7 +84,7 @@ class Follower(ThreadedSession):
 
     def _introduce(self, connection: Connection) -> None:
         """Prove to the leader who this host is, and have the leader prove itself."""
-        deadline = time.monotonic() + _ATTEMPT
+        deadline = time.monotonic() + timing.ATTEMPT
         introduction = Introduction(self.host, self.key, nonce())
         connection.send(introduction.hello())
         while True:

@@ -9,7 +9,7 @@ import time
 
 from sagemaker_framework import log, timing
 from sagemaker_framework.cluster import messages
-from sagemaker_framework.cluster.admission import INTRODUCTION, Admission, Refused, Stranger
+from sagemaker_framework.cluster.admission import Admission, Refused, Stranger
 from sagemaker_framework.cluster.events import (
     Beat,
     Broadcast,
@@ -123,7 +123,7 @@ class Leader(ThreadedSession):
         if self._is_deaf:
             self._is_deaf = False
             self._selector.register(self._server, selectors.EVENT_READ, None)
-        for peer in [peer for peer in self._peers if not peer.is_in and now - peer.since >= INTRODUCTION]:
+        for peer in [peer for peer in self._peers if not peer.is_in and now - peer.since >= timing.INTRODUCTION]:
             self._drop(peer)
         self._handle(Tick())
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from sagemaker_framework import log
+from sagemaker_framework import log, timing
 from sagemaker_framework.config import hardware
 from sagemaker_framework.errors import FrameworkError, ProgramError
 from sagemaker_framework.processes import limits
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _LAUNCHERS_OWN = 65536  # bytes, at most, of the variables that a launcher adds
 _REPORT = 10.0  # seconds between two times that is told that no rank has come
-_PATIENCE = 30.0  # seconds that a wrapper, which does nothing else then, has to take in what it is sent
 
 
 class RankResult:
@@ -297,7 +296,7 @@ class Ranks:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(timing.WRAPPER_LISTENS)
         self._connected[connection] = _Connected()
         self._idle.clear()
         selector.register(connection, selectors.EVENT_READ)

@@ -42,7 +42,7 @@ _TAIL = 65536  # bytes
 _MOST_ERROR = 262144  # bytes
 _LONGEST_LINE = 262144  # bytes; longer ones are broken, as CloudWatch Logs would
 _PIPE_HOLDS = 1 << 20  # bytes; the most that Linux lets a process set
-_LATEST = 1.0  # seconds that the end of a rank lasts at most
+_LATEST = 1.0  # seconds that the end of a rank lasts at most: LAST_WORDS of timing.py
 _PAUSE = 1000  # milliseconds after which the beginning of a line is written without its end
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sagemaker_framework.processes.rank_server import RankResult, Ranks
     from sagemaker_framework.strategies.base import Launch
 
-_PATIENCE = 1.0  # seconds
-
 
 class LauncherStrategy(DistributionStrategy):
     """Has a launcher start ranks, and each host look after its own.
@@ -199,7 +197,7 @@ class LauncherStrategy(DistributionStrategy):
         if self._ranks is not None:
             if stopped_by is not None and self._ranks.running:
                 self._ranks.signal(signal.SIGKILL)  # The grace period is over.
-            self._ranks.settle(_PATIENCE)
+            self._ranks.settle(timing.RANKS_SETTLE)
 
     def _error(self, rank: RankResult, stopped_by: int | None = None) -> FrameworkError:
         error = rank.error(self.env.current_host, self._name, stopped_by)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from sagemaker_framework import timing
 from sagemaker_framework.config.values import number, words
 from sagemaker_framework.errors import ConfigurationError, FrameworkError, ProgramError
 from sagemaker_framework.strategies._network import await_listener
@@ -32,9 +33,6 @@ _ERROR_CLASSES = (14, 16, 17, 75, 76, 77, 256 - 101, 256 - 61)
 
 #: The names of mpirun's option for how many processes there are.
 _COUNTS = ("-np", "-n", "-c")
-
-
-_SSHD = 5.0  # seconds that an sshd has until it listens
 
 
 class MPIStrategy(LauncherStrategy):
@@ -132,7 +130,7 @@ class MPIStrategy(LauncherStrategy):
         if self._server is not None:
             launch("sshd", self._server.command(self.plan_result["key"]), env=os.environ)
             # mpirun connects as soon as all hosts have started theirs; one that never listens is for it to complain of.
-            await_listener(self._server.port, _SSHD)
+            await_listener(self._server.port, timing.SSHD_LISTENS)
 
     def _mpirun(self, folder: str) -> list[str]:
         hosts = [(host, self.adverts[host]["processes"]) for host in self.hosts()]

@@ -6,6 +6,7 @@ import pytest
 
 from sagemaker_framework import timing
 from sagemaker_framework.cluster import protocol
+from sagemaker_framework.processes import rank_wrapper
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,9 @@ from sagemaker_framework.cluster import protocol
         ("FAREWELL", "VERDICT", "the leader's last word comes before the others give up"),
         ("LONGEST_RETRY", "LATECOMERS", "a host that starts late makes several attempts before the leader leaves"),
         ("LONGEST_RETRY", "LAST_ATTEMPTS", "a host makes several attempts before it gives up"),
+        ("RANKS_SETTLE", "DOUBT", "the ends of ranks are known before one is told of as a mere consequence"),
+        ("ATTEMPT", "INTRODUCTION", "a host tries again before the leader takes it for a stranger"),
+        ("INTRODUCTION", "DEFAULT_PHASE_TIMEOUT", "a stranger does not hold a place for as long as hosts wait"),
         ("SILENCE", "DEFAULT_PHASE_TIMEOUT", "a host that is gone is noticed before a phase ends"),
     ],
 )
@@ -38,6 +42,11 @@ def test_one_window_is_not_longer_than_another(shorter: str, longer: str, why: s
 def test_three_signs_of_life_are_missing_before_a_host_is_lost() -> None:
     """One that is late, or two, are no reason."""
     assert timing.SILENCE >= 3 * timing.BEAT
+
+
+def test_the_wrapper_of_ranks_has_the_same_last_words() -> None:
+    """It runs without the package, and repeats the number."""
+    assert rank_wrapper._LATEST == timing.LAST_WORDS
 
 
 def test_time_is_looked_at_more_often_than_the_windows_are_long() -> None:
