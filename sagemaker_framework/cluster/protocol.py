@@ -239,16 +239,16 @@ class LeaderState:
         self._read_clock(event.host, event.sent, now)
         self._acknowledged.add(event.host)
         ahead = self._ahead.get(event.host, 0.0)
-        yield from self._fail(event.failure.shifted(ahead), now)
+        yield from self._fail(event.failure.shifted(ahead), now, is_own=event.host == self.host)
 
-    def _fail(self, failure: Failure, now: float | None = None) -> Iterator[Action]:
+    def _fail(self, failure: Failure, now: float | None = None, is_own: bool = False) -> Iterator[Action]:
         if self.verdict is not None or self.stopped_by is not None or self.is_complete("done"):
             return
         self._failures.append(failure)
         if self._failed_at is None:
             self._failed_at = failure.raised_at if now is None else now
             yield Broadcast(messages.fail(failure))
-            if failure.host != self.host:
+            if not is_own:  # Else this host stops by itself.
                 yield Interrupt(failure)
 
     def _on_acknowledged(self, event: Acknowledged, now: float) -> Iterator[Action]:

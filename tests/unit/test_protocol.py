@@ -139,6 +139,15 @@ def test_hosts_do_not_wait_for_ever_before_programs_start(phase: str) -> None:
     )
 
 
+def test_a_leader_that_is_late_itself_is_interrupted() -> None:
+    """It stops what keeps it, and waits no longer for the others, which have gone."""
+    job = Leading(HOSTS[:2])
+    job.hear(Arrived("algo-2", "ready", {}))
+    done = job.wait(910)
+
+    assert ["algo-1"] == [action.failure.host for action in done if isinstance(action, Interrupt)]
+
+
 @pytest.mark.parametrize("phase", ["ended", "done"])
 def test_the_users_own_work_may_take_as_long_as_it_takes(phase: str) -> None:
     """There is no deadline while all hosts are there; every 10 s the log says for whom they wait."""
