@@ -146,7 +146,7 @@ class Reduced(Event):
 
 
 class Acknowledged(Event):
-    """A host knows that the job has failed, and has nothing to add."""
+    """A host knows that the job has failed, and has nothing to add; or that the job is being stopped."""
 
     def __init__(self, host: str) -> None:
         self.host = host

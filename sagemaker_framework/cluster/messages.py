@@ -41,7 +41,7 @@ def failed(failure: Failure, sent: float) -> Message:
 
 
 def ack() -> Message:
-    """Say that this host knows of the failure of the job."""
+    """Say that this host knows that the job has failed, or is being stopped."""
     return {"type": "ack"}
 
 

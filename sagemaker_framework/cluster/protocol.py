@@ -112,7 +112,7 @@ class LeaderState:
         self._lost: set[str] = set()
         self._gone: set[str] = set()  # hosts that are not waited for while the job is being stopped
         self._failures: list[Failure] = []
-        self._acknowledged: set[str] = set()
+        self._acknowledged: set[str] = set()  # hosts that know that the job has failed, or is being stopped
         self._ahead: dict[str, float] = {}  # seconds that our clock is ahead of a host's
         self._failed_at: float | None = None
         self._decided_at = 0.0
@@ -237,7 +237,8 @@ class LeaderState:
 
     def _on_failed(self, event: Failed, now: float) -> Iterator[Action]:
         self._read_clock(event.host, event.sent, now)
-        self._acknowledged.add(event.host)
+        if self.stopped_by is None:
+            self._acknowledged.add(event.host)
         ahead = self._ahead.get(event.host, 0.0)
         yield from self._fail(event.failure.shifted(ahead), now, is_own=event.host == self.host)
 
@@ -330,9 +331,9 @@ class LeaderState:
         is_bad = has_failed or self.stopped_by is not None
         if unheard and is_bad and now - max(self._decided_at, self._closing_at) < timing.LATECOMERS:
             return False
-        if self.stopped_by is not None:
-            return True  # Each host ends by itself, when its program has.
-        return not self.connected or waited >= timing.FAREWELL
+        # In a job that is being stopped, hosts need not leave: each ends by itself, when its program has.
+        heard = self._acknowledged if self.stopped_by is not None else set()
+        return self.connected.keys() <= heard or waited >= timing.FAREWELL
 
     def _read_clock(self, host: str, sent: float | None, now: float) -> None:
         """Learn how far our clock is ahead of a host's: at most by this, less the time that the message took."""
@@ -454,6 +455,7 @@ class FollowerState:
     def _on_stop_requested(self, event: StopRequested, now: float) -> Iterator[Action]:
         if event.host == self.leader:
             self._is_stopping = True
+            yield Send(self.leader, messages.ack())
             yield StopHost(event.signum)
         elif self._verdict is None:
             self._stop_asked = event.signum

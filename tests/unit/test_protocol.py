@@ -353,6 +353,24 @@ def test_the_leader_does_not_stay_for_ever() -> None:
     assert [Close()] == job.hear(Heard("algo-2"), Tick(), after=timing.FAREWELL)[-1:]
 
 
+def test_the_leader_of_a_job_that_is_stopped_stays_until_all_know() -> None:
+    """It does not wait for their programs, which may save for minutes; nor for ever for a host that hangs."""
+    job = Leading()
+    job.hear(StopRequested("algo-1", 15))
+
+    assert [] == job.hear(Closing(), Acknowledged("algo-2"), Tick())
+    assert [Close()] == job.hear(Acknowledged("algo-3"), Tick())
+
+
+def test_a_host_that_fails_may_not_know_that_the_job_is_being_stopped() -> None:
+    """What it says of its failure is no answer to that."""
+    job = Leading()
+    job.hear(StopRequested("algo-1", 15), Acknowledged("algo-2"), fails("algo-3"), Closing())
+
+    assert [] == job.hear(Tick(), after=timing.FAREWELL - 0.1)
+    assert [Close()] == job.hear(Tick(), after=0.2)
+
+
 def test_a_leader_that_has_failed_waits_for_hosts_that_may_still_come() -> None:
     """A host that starts a little later would wait for the leader for 15 minutes."""
     job = Leading(connected=False)
@@ -422,7 +440,7 @@ def test_a_follower_that_is_asked_to_stop_waits_for_the_leaders_word() -> None:
     host = Following()
 
     assert [Send("algo-1", messages.stop(15))] == host.hear(StopRequested("algo-2", 15))
-    assert [StopHost(15)] == host.hear(StopRequested("algo-1", 15))
+    assert [Send("algo-1", messages.ack()), StopHost(15)] == host.hear(StopRequested("algo-1", 15))
 
 
 def test_a_follower_that_is_asked_to_stop_stops_when_the_leader_is_gone() -> None:
