@@ -401,6 +401,7 @@ class FollowerState:
     def _on_connected(self, event: Connected, now: float) -> Iterator[Action]:
         self.is_connected = True
         self._heard = self._beaten = now
+        self._awaited = dict.fromkeys(self._awaited, now)  # The leader waits from when it hears of it.
         unsent, self._unsent = self._unsent, []
         for message in unsent:
             yield Send(self.leader, message)

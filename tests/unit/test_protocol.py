@@ -412,6 +412,17 @@ def test_a_follower_gives_up_on_a_leader_that_never_comes() -> None:
     assert "algo-1 (host 1 of 3): the leader could not be reached within 900 s: port 7776: Connection refused" == cause
 
 
+def test_a_follower_waits_from_when_the_leader_has_heard_of_it() -> None:
+    """A leader that starts late has the whole time limit, and can say who is missing when it is over."""
+    host = Following(connected=False)
+    host.hear(Arrived("algo-2", "ready", {}))
+    host.hear(Connected("algo-1"), after=800)
+
+    assert [] == verdicts(host.hear(Heard("algo-1"), Tick(), after=900))
+    (cause,) = verdicts(host.hear(Heard("algo-1"), Tick(), after=timing.LEADER_SAYS_WHO))
+    assert "algo-1 (host 1 of 3): the leader has not said for 910 s that all hosts are ready" == cause
+
+
 def test_a_follower_that_has_failed_tries_for_a_few_seconds_more() -> None:
     """It has to tell the leader, but does not keep its own job from ending."""
     host = Following(connected=False)
