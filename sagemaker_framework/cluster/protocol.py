@@ -108,6 +108,7 @@ class LeaderState:
         self._unresolved = set(unresolved)
         self._progress = {name: _Progress() for name in PHASES}
         self._with_program: list[str] = []  # hosts whose program completes the job
+        self._unheard: set[str] = set()  # hosts that are connected, and may not know it yet
         self._left: set[str] = set()  # hosts that have said goodbye
         self._lost: set[str] = set()
         self._gone: set[str] = set()  # hosts that are not waited for while the job is being stopped
@@ -131,6 +132,7 @@ class LeaderState:
 
     def _on_connected(self, event: Connected, now: float) -> Iterator[Action]:
         self.connected[event.host] = now
+        self._unheard.add(event.host)
         self._left.discard(event.host)
         if self.stopped_by is not None:
             yield Send(event.host, messages.stop(self.stopped_by))
@@ -146,6 +148,7 @@ class LeaderState:
     def _on_heard(self, event: Heard, now: float) -> Iterator[Action]:
         if event.host in self.connected:
             self.connected[event.host] = now
+            self._unheard.discard(event.host)
             yield Beat(event.host)
 
     def _on_left(self, event: Left, now: float) -> Iterator[Action]:
@@ -157,7 +160,8 @@ class LeaderState:
             yield from self._do_without(event.host)
 
     def _on_disconnected(self, event: Disconnected, now: float) -> Iterator[Action]:
-        if self.connected.pop(event.host, None) is not None:
+        # A host that has not heard in time that it is connected tries again.
+        if self.connected.pop(event.host, None) is not None and event.host not in self._unheard:
             yield from self._on_lost(event.host, event.why, now)
 
     def _on_lost(self, host: str, why: str, at: float) -> Iterator[Action]:
@@ -402,6 +406,7 @@ class FollowerState:
         self.is_connected = True
         self._heard = self._beaten = now
         self._awaited = dict.fromkeys(self._awaited, now)  # The leader waits from when it hears of it.
+        yield Beat(self.leader)
         unsent, self._unsent = self._unsent, []
         for message in unsent:
             yield Send(self.leader, message)

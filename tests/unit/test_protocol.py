@@ -51,7 +51,7 @@ class Leading:
         self.now = 100.0
         if connected:
             for host in hosts[1:]:
-                self.hear(Connected(host))
+                self.hear(Connected(host), Heard(host))
 
     def hear(self, *events: Event, after: float = 0.0) -> list[Action]:
         self.now += after
@@ -223,6 +223,15 @@ def test_a_host_whose_connection_is_closed_is_lost_at_once() -> None:
     job.hear(Disconnected("algo-3", "went away"), Acknowledged("algo-2"))
 
     assert ["algo-3 (host 3 of 3): this host went away"] == verdicts(job.wait(timing.WINDOW + 0.2))
+
+
+def test_a_host_that_does_not_hear_that_it_is_connected_is_not_lost() -> None:
+    """Where its attempt took too long, it closes the connection and tries again; who has said anything knows."""
+    job = Leading(connected=False)
+
+    assert [] == job.hear(Connected("algo-2"), Disconnected("algo-2", "went away"))
+    assert [Beat("algo-2")] == job.hear(Connected("algo-2"), Heard("algo-2"))
+    assert [Broadcast, Interrupt] == [type(action) for action in job.hear(Disconnected("algo-2", "went away"))]
 
 
 def test_a_host_that_is_silent_is_lost_after_a_while() -> None:
@@ -398,6 +407,7 @@ def test_what_is_said_before_the_leader_is_reached_is_not_lost() -> None:
     host.hear(Arrived("algo-2", "ready", {"port": 1}), StopRequested("algo-2", 15))
 
     assert [
+        Beat("algo-1"),
         Send("algo-1", messages.at("ready", {"port": 1}, 5.0)),
         Send("algo-1", messages.stop(15)),
     ] == host.hear(Connected("algo-1"))
