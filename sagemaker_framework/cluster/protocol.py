@@ -196,9 +196,10 @@ class LeaderState:
     def _count(self, phase: str) -> Iterator[Action]:
         """Go on to what a phase is for, if all hosts have come to it."""
         progress = self._progress[phase]
+        needed = self._needed(phase)
         # Thousands of hosts come one by one: nobody is looked for before as many have come as must.
-        enough = len(progress.payloads) + len(self._gone) >= len(self._needed(phase))
-        if progress.since is None or progress.is_gathered or not enough or self._late(phase):
+        enough = needed and len(progress.payloads) + len(self._gone) >= len(needed)
+        if progress.is_gathered or not enough or self._late(phase):
             return
         progress.is_gathered = True
         if phase == "serving":

@@ -308,6 +308,14 @@ def test_a_host_that_cannot_finish_stops_the_job_even_then() -> None:
     assert [] == job.all_arrive("done")
 
 
+def test_a_job_that_has_succeeded_is_not_stopped_any_more() -> None:
+    """Not even by a host that has not heard of the success when its grace period is over."""
+    job = Leading()
+    job.all_arrive("ready", "serving", "ended", "done")
+
+    assert [] == job.hear(StopRequested("algo-2", 15, insists=True))
+
+
 def test_a_request_after_a_failure_changes_nothing() -> None:
     """All hosts report the failure, not the request."""
     job = Leading()
@@ -331,6 +339,23 @@ def test_a_job_that_is_being_stopped_waits_for_programs_that_are_left() -> None:
     job.hear(StopRequested("algo-1", 15), Arrived("algo-1", "ended", {}), Arrived("algo-2", "ended", {}))
 
     assert [Broadcast(messages.go("ended", {})), SetResult("ended", {})] == job.hear(Left("algo-3"))
+
+
+def test_a_host_that_serves_is_let_go_when_all_programs_are_gone() -> None:
+    """Also where none of them has ended well: nobody needs its servers any more."""
+    job = Leading(HOSTS[:2])
+    job.hear(Arrived("algo-1", "serving", {}), Arrived("algo-2", "serving", {"completes_job": True}))
+    job.hear(StopRequested("algo-1", 15))
+
+    assert SetResult("ended", {}) in job.hear(Left("algo-2"))
+
+
+def test_a_host_that_leaves_before_programs_have_begun_ends_none() -> None:
+    """It is not known yet which hosts have one."""
+    job = Leading()
+    job.hear(StopRequested("algo-1", 15))
+
+    assert [] == job.hear(Left("algo-2"), Left("algo-3"))
 
 
 def test_a_host_that_comes_while_the_job_is_being_stopped_is_told() -> None:
