@@ -410,7 +410,8 @@ class FollowerState:
         yield Beat(self.leader)
         unsent, self._unsent = self._unsent, []
         for message in unsent:
-            yield Send(self.leader, message)
+            # Its time is that of sending: by it the leader reads this host's clock.
+            yield Send(self.leader, {**message, "sent": now} if "sent" in message else message)
         if self._is_closing:
             yield from self._leave()
 

@@ -438,6 +438,15 @@ def test_what_is_said_before_the_leader_is_reached_is_not_lost() -> None:
     ] == host.hear(Connected("algo-1"))
 
 
+def test_what_is_said_before_the_leader_is_reached_is_not_dated_late() -> None:
+    """The leader reads the host's clock from the time of sending, so that is not the time of waiting."""
+    host, failed = Following(connected=False), fails("algo-2", 5.0)
+    host.hear(failed)
+    *_, told = host.hear(Connected("algo-1"), after=4)
+
+    assert Send("algo-1", messages.failed(failed.failure, sent=9.0)) == told
+
+
 def test_a_follower_gives_up_on_a_leader_that_never_comes() -> None:
     """Its verdict says why the leader could not be reached."""
     host = Following(connected=False)
