@@ -38,6 +38,9 @@ LEAST_WINDOW = 0.3
 #: The same, where a host has not answered, or where only consequences are known; covers DOUBT and LOSS_SHOWS.
 WINDOW = 3.0
 
+#: By which two clocks come apart, at most, in each second: they are of quartz, and perhaps nobody sets them.
+CLOCK_DRIFT = 2e-4
+
 # -- ranks -------------------------------------------------------------------------------------
 
 #: From the end of a launcher until its ranks' ends are known; below DOUBT.

@@ -114,7 +114,7 @@ class LeaderState:
         self._gone: set[str] = set()  # hosts that are not waited for while the job is being stopped
         self._failures: list[Failure] = []
         self._acknowledged: set[str] = set()  # hosts that know that the job has failed, or is being stopped
-        self._ahead: dict[str, float] = {}  # seconds that our clock is ahead of a host's
+        self._ahead: dict[str, tuple[float, float]] = {}  # seconds that our clock is ahead of a host's; known when
         self._failed_at: float | None = None
         self._decided_at = 0.0
         self._closing_at: float | None = None
@@ -244,7 +244,7 @@ class LeaderState:
         self._read_clock(event.host, event.sent, now)
         if self.stopped_by is None:
             self._acknowledged.add(event.host)
-        ahead = self._ahead.get(event.host, 0.0)
+        ahead, _ = self._ahead.get(event.host, (0.0, now))
         yield from self._fail(event.failure.shifted(ahead), now, is_own=event.host == self.host)
 
     def _fail(self, failure: Failure, now: float | None = None, is_own: bool = False) -> Iterator[Action]:
@@ -341,9 +341,13 @@ class LeaderState:
         return self.connected.keys() <= heard or waited >= timing.FAREWELL
 
     def _read_clock(self, host: str, sent: float | None, now: float) -> None:
-        """Learn how far our clock is ahead of a host's: at most by this, less the time that the message took."""
+        """Learn how far our clock is ahead of a host's: at most by this, less the time that the message took.
+
+        The least counts that any message has shown; but of an old one less and less is known, as clocks drift.
+        """
         if sent is not None:
-            self._ahead[host] = min(self._ahead.get(host, math.inf), now - sent)
+            ahead, at = self._ahead.get(host, (math.inf, now))
+            self._ahead[host] = min(ahead + (now - at) * timing.CLOCK_DRIFT, now - sent), now
 
     _HANDLERS: Mapping[type[Event], Callable[[Any, Any, float], Iterator[Action]]] = {
         Acknowledged: _on_acknowledged,

@@ -189,6 +189,28 @@ def test_clocks_that_are_apart_do_not_matter() -> None:
     assert ["algo-3 fails"] == verdicts(job.wait(1))
 
 
+def test_clocks_that_drift_do_not_matter() -> None:
+    """A clock that has lost 3 s in a day is read anew when its host fails, not as it was in the beginning."""
+    job = Leading()
+    job.hear(Arrived("algo-2", "ready", {}, sent=100.0))
+    job.now += 86_400.0
+    slow = job.now - 3.0
+
+    job.hear(Failed("algo-2", Failure("algo-2", "algo-2 fails", raised_at=slow - 0.1), sent=slow))
+    job.hear(Failed("algo-3", Failure("algo-3", "algo-3 fails", raised_at=job.now - 0.2), sent=job.now))
+    assert ["algo-3 fails"] == verdicts(job.wait(1))
+
+
+def test_a_message_that_takes_long_does_not_make_its_failure_late() -> None:
+    """The clock is known from another message, which was quicker."""
+    job = Leading()
+    job.hear(Arrived("algo-2", "ready", {}, sent=100.0))
+    job.now += 10.0
+
+    job.hear(fails("algo-3", job.now - 0.1), Failed("algo-2", Failure("algo-2", "algo-2 fails", raised_at=109.8), 109.8))
+    assert ["algo-2 fails"] == verdicts(job.wait(1))
+
+
 def test_the_leader_waits_until_all_have_said_what_they_know() -> None:
     """No verdict before the least window has passed and all have answered, or the window has."""
     job = Leading()
