@@ -99,7 +99,7 @@ class LeaderState:
     """
 
     def __init__(self, hosts: Sequence[str], host: str, timeout: float, unresolved: Sequence[str] = ()) -> None:
-        self.hosts = dict.fromkeys(hosts)
+        self.hosts = {host: at for at, host in enumerate(hosts)}
         self.host = host
         self.connected: dict[str, float] = {}
         self.stopped_by: int | None = None
@@ -113,10 +113,10 @@ class LeaderState:
         self._lost: set[str] = set()
         self._gone: set[str] = set()  # hosts that are not waited for while the job is being stopped
         self._failures: list[Failure] = []
+        self._failing: set[str] = set()  # the hosts that these are of
         self._acknowledged: set[str] = set()  # hosts that know that the job has failed, or is being stopped
         self._ahead: dict[str, tuple[float, float]] = {}  # seconds that our clock is ahead of a host's; known when
         self._failed_at: float | None = None
-        self._decided_at = 0.0
         self._closing_at: float | None = None
         self._reported_at = 0.0
 
@@ -133,7 +133,6 @@ class LeaderState:
     def _on_connected(self, event: Connected, now: float) -> Iterator[Action]:
         self.connected[event.host] = now
         self._unheard.add(event.host)
-        self._left.discard(event.host)
         if self.stopped_by is not None:
             yield Send(event.host, messages.stop(self.stopped_by))
         elif self.verdict is not None:
@@ -165,8 +164,8 @@ class LeaderState:
             yield from self._on_lost(event.host, event.why, now)
 
     def _on_lost(self, host: str, why: str, at: float) -> Iterator[Action]:
-        if not any(failure.host == host for failure in self._failures):  # It has said why.
-            self._lost.add(host)
+        self._lost.add(host)
+        if host not in self._failing:  # Else it has said why.
             yield from self._fail(Failure(host, f"{self._place(host)}: this host {why}", raised_at=at, kind=HOST_LOST))
         yield from self._do_without(host)
 
@@ -177,10 +176,10 @@ class LeaderState:
             yield from self._count("ended")
 
     def _is_running(self) -> bool:
-        return self.stopped_by is None and self._failed_at is None and not self.is_complete("done")
+        return self.stopped_by is None and self._failed_at is None
 
     def _place(self, host: str) -> str:
-        return place(host, list(self.hosts).index(host), len(self.hosts))
+        return place(host, self.hosts[host], len(self.hosts))
 
     # -- phases --------------------------------------------------------------------------------
 
@@ -248,9 +247,10 @@ class LeaderState:
         yield from self._fail(event.failure.shifted(ahead), now, is_own=event.host == self.host)
 
     def _fail(self, failure: Failure, now: float | None = None, is_own: bool = False) -> Iterator[Action]:
-        if self.verdict is not None or self.stopped_by is not None or self.is_complete("done"):
+        if self.stopped_by is not None or self.is_complete("done"):
             return
         self._failures.append(failure)
+        self._failing.add(failure.host)
         if self._failed_at is None:
             self._failed_at = failure.raised_at if now is None else now
             yield Broadcast(messages.fail(failure))
@@ -269,7 +269,6 @@ class LeaderState:
         is_clear = all_have_said and any(failure.kind == CAUSE for failure in self._failures)
         if now - self._failed_at >= (timing.LEAST_WINDOW if is_clear else timing.WINDOW):
             self.verdict = root_cause(self._failures)
-            self._decided_at = now
             yield SetVerdict(self.verdict)
             yield Broadcast(messages.verdict(self.verdict))
 
@@ -334,7 +333,7 @@ class LeaderState:
         if has_failed and self.verdict is None:
             return False
         is_bad = has_failed or self.stopped_by is not None
-        if unheard and is_bad and now - max(self._decided_at, self._closing_at) < timing.LATECOMERS:
+        if unheard and is_bad and waited < timing.LATECOMERS:
             return False
         # In a job that is being stopped, hosts need not leave: each ends by itself, when its program has.
         heard = self._acknowledged if self.stopped_by is not None else set()

@@ -28,6 +28,7 @@ from sagemaker_framework.cluster.events import (
     JobFailed,
     Left,
     Reduced,
+    Resolved,
     Send,
     SetResult,
     SetVerdict,
@@ -148,6 +149,16 @@ def test_a_leader_that_is_late_itself_is_interrupted() -> None:
     assert ["algo-1"] == [action.failure.host for action in done if isinstance(action, Interrupt)]
 
 
+def test_a_host_whose_name_has_resolved_has_only_not_connected() -> None:
+    """Words tell what is known."""
+    job = Leading(HOSTS[:2], connected=False)
+    job.state = LeaderState(job.hosts, "algo-1", timeout=900, unresolved=["algo-2"])
+    job.hear(Resolved("algo-2", frozenset()), Arrived("algo-1", "ready", {}))
+    told = [action.text for action in job.wait(11) if isinstance(action, Tell)]
+
+    assert ["waiting for algo-2 (has not connected) to be ready"] == told
+
+
 @pytest.mark.parametrize("phase", ["ended", "done"])
 def test_the_users_own_work_may_take_as_long_as_it_takes(phase: str) -> None:
     """There is no deadline while all hosts are there; every 10 s the log says for whom they wait."""
@@ -265,6 +276,7 @@ def test_a_host_that_is_silent_is_lost_after_a_while() -> None:
     assert Drop("algo-3") in done
     (lost,) = [action.failure for action in done if isinstance(action, Interrupt)]
     assert (HOST_LOST, 100.0) == (lost.kind, lost.raised_at)
+    assert "algo-3 (host 3 of 3): this host has not answered for 9 s" == lost.cause
 
 
 def test_a_host_that_has_failed_is_not_lost_when_it_goes() -> None:
@@ -273,6 +285,22 @@ def test_a_host_that_has_failed_is_not_lost_when_it_goes() -> None:
     job.hear(fails("algo-2"), Disconnected("algo-2", "went away"), Acknowledged("algo-3"))
 
     assert ["algo-2 fails"] == verdicts(job.wait(1))
+
+
+def test_a_host_that_leaves_before_the_verdict_is_no_failure() -> None:
+    """It stops waiting for the verdict, since the job has failed."""
+    job = Leading()
+    job.hear(fails("algo-2"), Acknowledged("algo-3"), Left("algo-3"))
+
+    assert ["algo-2 fails"] == verdicts(job.wait(1))
+
+
+def test_a_host_that_is_gone_after_success_is_not_missed() -> None:
+    """Success has been declared."""
+    job = Leading()
+    job.all_arrive("ready", "serving", "ended", "done")
+
+    assert [] == job.hear(Disconnected("algo-2", "went away"), Left("algo-3"))
 
 
 def test_a_host_that_comes_after_the_failure_is_told() -> None:
@@ -363,6 +391,24 @@ def test_a_job_that_is_being_stopped_waits_for_programs_that_are_left() -> None:
     assert [Broadcast(messages.go("ended", {})), SetResult("ended", {})] == job.hear(Left("algo-3"))
 
 
+def test_a_job_that_is_being_stopped_does_not_wait_for_a_host_that_is_lost() -> None:
+    """Its program ends with it."""
+    job = Leading(HOSTS[:2])
+    job.all_arrive("ready", "serving")
+    job.hear(StopRequested("algo-1", 15), Arrived("algo-1", "ended", {}))
+
+    assert SetResult("ended", {}) in job.hear(Disconnected("algo-2", "went away"))
+
+
+def test_programs_are_over_once() -> None:
+    """Hosts that leave afterwards change nothing."""
+    job = Leading(HOSTS[:2])
+    job.all_arrive("ready", "serving")
+    job.hear(StopRequested("algo-1", 15), Arrived("algo-1", "ended", {}), Arrived("algo-2", "ended", {}))
+
+    assert [] == job.hear(Left("algo-2"))
+
+
 def test_a_host_that_serves_is_let_go_when_all_programs_are_gone() -> None:
     """Also where none of them has ended well: nobody needs its servers any more."""
     job = Leading(HOSTS[:2])
@@ -435,6 +481,25 @@ def test_a_leader_that_has_failed_waits_for_hosts_that_may_still_come() -> None:
 
     assert [] == job.hear(Closing(), Tick(), after=1)
     assert [Close()] == job.hear(Tick(), after=timing.LATECOMERS)
+
+
+def test_the_leader_does_not_wait_for_hosts_that_it_has_lost() -> None:
+    """Also where the host was named before: it was late first, and silent then."""
+    job = Leading(HOSTS[:2])
+    job.hear(fails("algo-2"), Disconnected("algo-2", "went away"))
+    job.wait(1)
+
+    assert [Close()] == job.hear(Closing())
+
+
+def test_nobody_is_waited_for_once_the_job_is_over() -> None:
+    """Nothing more is said of who is late, and no time limit ends the job again."""
+    for end in (StopRequested("algo-1", 15), fails("algo-1")):
+        job = Leading()
+        job.hear(Arrived("algo-1", "ready", {}), end, *map(Acknowledged, HOSTS))
+        done = job.wait(1000)
+
+        assert not {Tell, Interrupt} & {type(action) for action in done}
 
 
 def test_a_host_that_leaves_a_job_that_runs_is_lost() -> None:
