@@ -52,7 +52,7 @@ from sagemaker_framework.failures import CAUSE, HOST_LOST, Failure, root_cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from sagemaker_framework.cluster.events import Action, Event, Payload
@@ -67,16 +67,21 @@ REPORT = 10.0
 class _Progress:
     """How many hosts have come to a phase.
 
+    Args:
+        hosts: who has to come; None where that is not known yet.
+
     Attributes:
         payloads: what those that have come have brought.
+        missing: who is waited for.
         since: when the first has; None before.
         is_gathered: whether all have.
         is_complete: whether all have been told so.
         reduces: whether the leader computes the result from all payloads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Iterable[str] | None) -> None:
         self.payloads: dict[str, Payload] = {}
+        self.missing = None if hosts is None else dict.fromkeys(hosts)
         self.since: float | None = None
         self.is_gathered = False
         self.is_complete = False
@@ -93,7 +98,7 @@ class LeaderState:
         unresolved: hosts that are not let in before their names lead somewhere.
 
     Attributes:
-        connected: when each host that is connected was last heard.
+        connected: when each host that is connected was last heard; the one that has been silent for longest first.
         stopped_by: the signal by which the job is being stopped; None while it is not.
         verdict: what the job has failed of; None before that is decided.
     """
@@ -106,12 +111,10 @@ class LeaderState:
         self.verdict: Failure | None = None
         self._timeout = timeout
         self._unresolved = set(unresolved)
-        self._progress = {name: _Progress() for name in PHASES}
-        self._with_program: list[str] = []  # hosts whose program completes the job
+        self._progress = {name: _Progress(None if phase.programs_only else hosts) for name, phase in PHASES.items()}
         self._unheard: set[str] = set()  # hosts that are connected, and may not know it yet
         self._left: set[str] = set()  # hosts that have said goodbye
         self._lost: set[str] = set()
-        self._gone: set[str] = set()  # hosts that are not waited for while the job is being stopped
         self._failures: list[Failure] = []
         self._failing: set[str] = set()  # the hosts that these are of
         self._acknowledged: set[str] = set()  # hosts that know that the job has failed, or is being stopped
@@ -145,8 +148,8 @@ class LeaderState:
         yield from ()
 
     def _on_heard(self, event: Heard, now: float) -> Iterator[Action]:
-        if event.host in self.connected:
-            self.connected[event.host] = now
+        if self.connected.pop(event.host, None) is not None:
+            self.connected[event.host] = now  # As the last.
             self._unheard.discard(event.host)
             yield Beat(event.host)
 
@@ -172,7 +175,7 @@ class LeaderState:
     def _do_without(self, host: str) -> Iterator[Action]:
         """Wait no more for a host's program while the job is being stopped."""
         if self.stopped_by is not None:
-            self._gone.add(host)
+            (self._progress["ended"].missing or {}).pop(host, None)
             yield from self._count("ended")
 
     def _is_running(self) -> bool:
@@ -187,6 +190,7 @@ class LeaderState:
         self._read_clock(event.host, event.sent, now)
         progress = self._progress[event.phase]
         progress.payloads[event.host] = event.payload
+        (progress.missing or {}).pop(event.host, None)
         progress.reduces |= event.reduces
         if progress.since is None:
             progress.since = now
@@ -195,14 +199,12 @@ class LeaderState:
     def _count(self, phase: str) -> Iterator[Action]:
         """Go on to what a phase is for, if all hosts have come to it."""
         progress = self._progress[phase]
-        needed = self._needed(phase)
-        # Thousands of hosts come one by one: nobody is looked for before as many have come as must.
-        enough = needed and len(progress.payloads) + len(self._gone) >= len(needed)
-        if progress.is_gathered or not enough or self._late(phase):
+        if progress.is_gathered or progress.missing is None or progress.missing:
             return
         progress.is_gathered = True
         if phase == "serving":
-            self._with_program = [host for host, each in progress.payloads.items() if each.get("completes_job")]
+            with_program = (host for host in self.hosts if progress.payloads[host].get("completes_job"))
+            self._progress["ended"].missing = dict.fromkeys(with_program)
         if progress.reduces:
             yield Gather(phase, dict(progress.payloads))
         else:
@@ -217,13 +219,6 @@ class LeaderState:
             self._progress[phase].is_complete = True
             yield Broadcast(messages.go(phase, result))
             yield SetResult(phase, result)
-
-    def _needed(self, phase: str) -> Sequence[str]:
-        return self._with_program if PHASES[phase].programs_only else list(self.hosts)
-
-    def _late(self, phase: str) -> list[str]:
-        there = self._progress[phase].payloads
-        return [host for host in self._needed(phase) if host not in there and host not in self._gone]
 
     # -- requests to stop ----------------------------------------------------------------------
 
@@ -275,12 +270,11 @@ class LeaderState:
     # -- time ----------------------------------------------------------------------------------
 
     def _on_tick(self, event: Tick, now: float) -> Iterator[Action]:
-        for host, heard in list(self.connected.items()):
-            if now - heard >= timing.SILENCE:
-                yield Drop(host)
-                del self.connected[host]
-                # It may have been gone since then.
-                yield from self._on_lost(host, f"has not answered for {now - heard:.0f} s", heard)
+        for host, heard in self._silent(now):
+            yield Drop(host)
+            del self.connected[host]
+            # It may have been gone since then.
+            yield from self._on_lost(host, f"has not answered for {now - heard:.0f} s", heard)
         yield from self._decide(now)
         if self._is_running():
             for phase in PHASES.values():
@@ -288,12 +282,20 @@ class LeaderState:
         if self._may_close(now):
             yield Close()
 
+    def _silent(self, now: float) -> list[tuple[str, float]]:
+        silent = []
+        for host, heard in self.connected.items():
+            if now - heard < timing.SILENCE:
+                break  # Those that follow have been heard later.
+            silent.append((host, heard))
+        return silent
+
     def _await(self, phase: Phase, now: float) -> Iterator[Action]:
         """Say for whom hosts wait, and end that when it lasts too long."""
         progress = self._progress[phase.name]
         if progress.since is None or progress.is_gathered:
             return
-        late = self._late(phase.name)
+        late = list(progress.missing or ())
         if phase.has_deadline and now - progress.since >= self._timeout:
             waited = f"not all hosts were {phase.name} {self._timeout:g} s after the first was"
             cause = f"{self._place(late[0])}: {waited}: waited for {self._described(late, phase)}"

@@ -149,6 +149,16 @@ def test_a_leader_that_is_late_itself_is_interrupted() -> None:
     assert ["algo-1"] == [action.failure.host for action in done if isinstance(action, Interrupt)]
 
 
+def test_hosts_that_wait_are_told_for_whom() -> None:
+    """The first few are named; those that are waited for are not told."""
+    job = Leading([f"algo-{at}" for at in range(1, 9)])
+    job.hear(Arrived("algo-1", "ready", {}), Arrived("algo-2", "ready", {}))
+    done = [action for action in job.wait(11) if not isinstance(action, Beat)]
+
+    late = "algo-3, algo-4, algo-5, algo-6, algo-7 and 1 more"
+    assert [Tell(f"waiting for {late} to be ready"), Send("algo-2", messages.waiting("ready", late))] == done
+
+
 def test_a_host_whose_name_has_resolved_has_only_not_connected() -> None:
     """Words tell what is known."""
     job = Leading(HOSTS[:2], connected=False)
