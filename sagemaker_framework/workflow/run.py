@@ -192,8 +192,8 @@ class JobRun:
         own = _as_failure(error)
         self._signals.settle(self._grace)
         if isinstance(error, JobStopped):
-            # Told already; but that the end of the grace period has cut the job short is news, even after its programs.
-            self._session.stopping(error.signum, insists=self._has_ended_well)
+            # Told already; but that this host does stop is news, even if the programs of all others have ended well.
+            self._session.stopping(error.signum, insists=True)
         else:
             self._supervisor.shorten_grace()
             self._session.fail(own)
