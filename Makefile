@@ -34,6 +34,7 @@ help:
 	@echo 'make test           run the tests with $$PYTHON (python3)'
 	@echo 'make test-as-user   run them as an ordinary user, in a copy of the checkout; as root'
 	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
+	@echo 'make simulate       simulate $$SEEDS (10000) jobs on several hosts, in which anything goes wrong; or the job of $$SEED'
 	@echo 'make sweep          ask jobs to stop at $$MOMENTS (40) moments of their lives, and check what they say'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
@@ -60,6 +61,12 @@ test-all:
 .PHONY: test-as-user
 test-as-user:
 	@unshare --mount $(PYTHON) tests/kit/ordinary_user.py $(PYTHONS)
+
+# Of one seed, the timeline; of many, what they covered. $(ARGS): --first, --processes.
+SEEDS ?= 10000
+.PHONY: simulate
+simulate: $(READY)
+	$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 # SIGTERM at so many moments of jobs on one host, and on three, for which it takes root.
 MOMENTS ?= 40
@@ -141,8 +148,8 @@ lint: $(READY)
 demo: $(READY)
 	$(BIN)/python examples/digits/demo.py
 
-.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay benchmark-cluster benchmark-mpi
-benchmark: benchmark-size benchmark-launch benchmark-relay benchmark-cluster benchmark-mpi
+.PHONY: benchmark benchmark-size benchmark-launch benchmark-relay benchmark-protocol benchmark-cluster benchmark-mpi
+benchmark: benchmark-size benchmark-launch benchmark-relay benchmark-protocol benchmark-cluster benchmark-mpi
 
 benchmark-size: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/install_size.py --max-mb 45 --max-distributions 11 dist/*.whl
@@ -152,6 +159,9 @@ benchmark-launch: $(BENCH)/ready
 
 benchmark-relay: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/log_relay.py --min-ratio 0.7
+
+benchmark-protocol: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/protocol_scale.py --max-ratio 1.3
 
 benchmark-cluster: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/cluster_scale.py --max-cpu-ms 2 --max-kib 16
