@@ -228,7 +228,9 @@ def test_a_message_that_takes_long_does_not_make_its_failure_late() -> None:
     job.hear(Arrived("algo-2", "ready", {}, sent=100.0))
     job.now += 10.0
 
-    job.hear(fails("algo-3", job.now - 0.1), Failed("algo-2", Failure("algo-2", "algo-2 fails", raised_at=109.8), 109.8))
+    job.hear(
+        fails("algo-3", job.now - 0.1), Failed("algo-2", Failure("algo-2", "algo-2 fails", raised_at=109.8), 109.8)
+    )
     assert ["algo-2 fails"] == verdicts(job.wait(1))
 
 
