@@ -15,7 +15,7 @@ from sagemaker_framework.errors import FrameworkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Names the file that holds the variables that were too long to be passed.
 SPILL_VARIABLE = "SM_ENV_FILE"
@@ -79,25 +79,35 @@ def split(argv: Sequence[str], env: Mapping[str, str], reserve: int = 0) -> tupl
     return passed, moved
 
 
-class OpenFiles:
-    """The limit of open files that this process has when this is made; as a context manager, it is that again."""
+class OwnLimit:
+    """The limit of open files that this process raises for itself, while this is entered, and not for its programs."""
 
     def __init__(self) -> None:
-        import resource
-
-        self._resource = resource
-        self._limit = self._now = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._before = self._own = (0, 0)
 
     def __enter__(self) -> None:
-        self._now = self._resource.getrlimit(self._resource.RLIMIT_NOFILE)
-        self._set(self._limit)
+        from resource import RLIMIT_NOFILE, getrlimit
+
+        self._before = getrlimit(RLIMIT_NOFILE)
 
     def __exit__(self, *error: object) -> None:
-        self._set(self._now)
+        from resource import RLIMIT_NOFILE, getrlimit
 
-    def _set(self, limit: tuple[int, int]) -> None:
-        if self._now != self._limit:
-            self._resource.setrlimit(self._resource.RLIMIT_NOFILE, limit)
+        self._own = getrlimit(RLIMIT_NOFILE)
+
+    def without(self, start: Callable[[], int]) -> int:
+        """Call `start` under the limit of before; under that of now, if somebody else has changed it since."""
+        if self._own == self._before:
+            return start()
+        from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+
+        if getrlimit(RLIMIT_NOFILE) != self._own:
+            return start()
+        setrlimit(RLIMIT_NOFILE, self._before)
+        try:
+            return start()
+        finally:
+            setrlimit(RLIMIT_NOFILE, self._own)
 
 
 def _size(text: str) -> int:

@@ -196,7 +196,7 @@ def start(
     env: dict[str, str],
     cwd: str | None,
     signals_group: bool,
-    open_files: limits.OpenFiles,
+    own_limit: limits.OwnLimit,
 ) -> Process:
     """Start a process, in a session and process group of its own.
 
@@ -208,7 +208,7 @@ def start(
         env: all of its environment variables.
         cwd: the folder to start it in; this process's own when None.
         signals_group: see `Process.ask`.
-        open_files: the limit of open files to start it with.
+        own_limit: the limit of open files that is not to be the program's.
 
     Raises:
         EntryPointError: it cannot be started.
@@ -221,11 +221,10 @@ def start(
     broken = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; programs expect not to.
 
     def spawn() -> int:
-        with open_files:
-            return os.posix_spawnp(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=broken)
+        return os.posix_spawnp(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=broken)
 
     try:
-        pid = _in_folder(cwd, spawn)
+        pid = _in_folder(cwd, lambda: own_limit.without(spawn))
     except (OSError, ValueError) as error:
         os.close(reading)
         raise EntryPointError(f"{name} cannot be started: {_start_problem(error, argv)}") from error

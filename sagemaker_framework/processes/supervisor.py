@@ -37,12 +37,16 @@ class Supervisor:
     To the session of this host with the others it is their way to this host: `request_stop`, `interrupt` and `wake`
     may be called in any thread, `wait_until` in the main thread only.
 
+    Attributes:
+        own_limit: to be entered while this process raises its own limit of open files.
+
     Args:
         signals: the record of requests to stop.
         grace: seconds from a request to stop until the processes are killed.
     """
 
     def __init__(self, signals: Signals, grace: float = timing.DEFAULT_GRACE) -> None:
+        self.own_limit = limits.OwnLimit()
         self._signals = signals
         self._grace = self._kills_after = grace
         self._processes: list[Process] = []
@@ -50,7 +54,6 @@ class Supervisor:
         self._has_adopted = False
         self._spilled: list[str] = []
         self._oom_kills = 0
-        self._open_files = limits.OpenFiles()
         self._has_killed = False  # at the end of the grace period
         self._over_by: float | None = None  # when all has to have ended, once nothing is needed any more
 
@@ -150,7 +153,7 @@ class Supervisor:
             variables, file = limits.fit(name, argv, os.environ if env is None else env)
             if file:
                 self._spilled.append(file)
-            process = start(name, list(argv), variables, cwd, signals_group, self._open_files)
+            process = start(name, list(argv), variables, cwd, signals_group, self.own_limit)
             self._processes.append(process)
             process.may_end = may_end
             if ask is not None:

@@ -307,7 +307,8 @@ def join(env: TrainingEnv, supervisor: Supervisor, is_needed: bool = False) -> S
         return SingleHostSession(env.current_host)
     from sagemaker_framework import cluster
 
-    return cluster.join(env, control=supervisor, is_needed=is_needed)
+    with supervisor.own_limit:  # The leader needs more open files than its program is to have.
+        return cluster.join(env, control=supervisor, is_needed=is_needed)
 
 
 def tell_the_others(env: TrainingEnv, signals: Signals, error: BaseException) -> BaseException:
@@ -317,7 +318,7 @@ def tell_the_others(env: TrainingEnv, signals: Signals, error: BaseException) ->
         What the job ends with, on all hosts.
     """
     own = _as_failure(error)
-    with Supervisor(signals) as supervisor:
+    with Supervisor(signals, env.settings.grace_seconds) as supervisor:
         session = join(env, supervisor)
         try:
             if isinstance(error, JobStopped):

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cluster import SOON, Cluster, Ended, HostJob, MakeCluster, assert_all_failed, place
+from jobs import TRAIN
 
 pytestmark = pytest.mark.cluster
 
@@ -327,6 +328,16 @@ def test_a_host_that_is_stopped_before_the_leader_comes(cluster: MakeCluster) ->
 
     assert {"the job was stopped by SIGTERM before its program ran"} == {host.cause for host in ended.values()}
     assert [143, 143] == [host.returncode for host in ended.values()]
+
+
+def test_all_programs_have_the_same_limit_of_open_files(cluster: MakeCluster) -> None:
+    """The leader, which needs a connection to each host, raises its own, and not that of its program."""
+    job = cluster(2)
+    job.program("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
+    job.start(command=["sh", "-c", 'ulimit -Sn 500 && exec "$@"', "sh", *TRAIN])
+    ended = job.finish()
+
+    assert ["500\n", "500\n"] == [host.stdout for host in ended.values()]
 
 
 SERVING = """

@@ -7,11 +7,10 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from jobs import TRAIN, Finished, Job
+from jobs import Finished, Job
 
 from sagemaker_framework.config.files import training_env
 from sagemaker_framework.processes import limits
@@ -270,20 +269,29 @@ def test_the_stack_limit_counts(limit_stack: Callable[[int], None], stack: int) 
     assert starts([], passed)
 
 
-def test_a_program_has_the_limit_of_open_files_of_the_container(job: Job, tmp_path: Path) -> None:
-    """What the launcher raises for itself, as the leader of many hosts does, is not the program's."""
-    job.program("import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
-    (tmp_path / "container.py").write_text(
-        "import resource\n"
-        "from sagemaker_framework import Trainer\n"
-        "class MyTrainer(Trainer):\n"
-        "    def pre_train(self):\n"
-        "        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
-        "        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
-        "    def post_train(self): print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
-    )
-    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    ended = job.run(["sh", "-c", 'ulimit -Sn 500 && exec "$@"', "sh", *TRAIN])
+@pytest.fixture
+def raised() -> Iterator[limits.OwnLimit]:
+    """A limit of open files that this process raises from 500 for itself."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (500, before[1]))
+    own = limits.OwnLimit()
+    with own:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+    yield own
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
-    assert ["500", str(hard)] == ended.stdout.split()
+
+def soft_limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_a_limit_that_the_launcher_raises_is_not_its_programs(raised: limits.OwnLimit) -> None:
+    """A program is started under the limit of before; the launcher keeps its own."""
+    assert (500, 600) == (raised.without(soft_limit), soft_limit())
+
+
+def test_a_limit_that_the_image_sets_is_its_programs(raised: limits.OwnLimit) -> None:
+    """What a hook changes afterwards is for the programs, too."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    assert 700 == raised.without(soft_limit)
