@@ -289,11 +289,12 @@ def test_each_failure_is_told(launched: Launched) -> None:
     """Of ranks that fail one after the other, the host hears of all, and when each ended."""
     launched.serve(
         f"{BEGINS}rank = int(os.environ['OMPI_COMM_WORLD_RANK'])\n"
-        "while rank and not Path('failed').exists(): time.sleep(0.01)\n"
-        "Path('failed').touch()\n"
+        "while rank and not Path('first').exists(): time.sleep(0.01)\n"
         "sys.exit(3 + rank)"
     )
     launched.start(2)
+    launched.wrappers[0].wait(30)
+    (launched.folder / "first").touch()
 
     assert [3, 4] == launched.finish()
     assert [0, 1] == [failure.rank for failure in sorted(launched.failures, key=lambda failure: failure.ended_at)]
