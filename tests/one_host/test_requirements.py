@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import threading
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pip
 import pytest
 
 from sagemaker_framework.code import requirements
@@ -158,8 +161,12 @@ def run() -> Recorder:
 def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two interpreters of their own, one without pip, in a folder with a space in its name."""
     folder = tmp_path_factory.mktemp("the interpreters")
-    subprocess.run([sys.executable, "-m", "venv", folder / "python"], check=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "bare"], check=True)
+    for name in ("python", "bare"):
+        venv.create(folder / name)
+    (site_packages,) = folder.glob("python/lib/python*/site-packages")
+    # A copy of the pip that is here, since a venv takes seconds to install its own.
+    for path in Path(pip.__file__).parents[1].glob("pip*"):
+        shutil.copytree(path, site_packages / path.name)
     return folder
 
 
@@ -183,6 +190,7 @@ def code_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_COMPILE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     write_wheel(tmp_path / "wheels", "tiny", "1.0")
@@ -213,8 +221,8 @@ def index(serve: Callable[..., Index], tmp_path: Path, code_dir: Path, monkeypat
 
 def version(interpreter: str, name: str) -> str:
     """The version of a package that `interpreter` has; empty where it has none."""
-    code = f"import importlib.metadata as m; print(*(d.version for d in m.distributions(name={name!r})))"
-    return subprocess.run([interpreter, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    folders = [str(folder) for folder in Path(interpreter).parents[1].glob("lib/python*/site-packages")]
+    return " ".join(each.version for each in distributions(name=name, path=folders))
 
 
 def write_project(folder: Path, backend: str = BACKEND) -> None:
@@ -298,13 +306,12 @@ def test_log(
     assert "installed requirements.txt in " in lines[1]
 
 
-def test_defaults_are_only_defaults(
-    code_dir: Path, interpreter: str, run: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defaults_are_only_defaults(code_dir: Path, run: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the job or the image sets for the installer is not overridden."""
     (code_dir / "requirements.txt").write_text("tiny\n")
+    write_program(code_dir.parent / "python", "", "exit 0")
     monkeypatch.setenv("PIP_ROOT_USER_ACTION", "warn")
-    requirements.install(str(code_dir), interpreter, run)
+    requirements.install(str(code_dir), str(code_dir.parent / "python"), run)
 
     assert ("warn", "1") == (run.env["PIP_ROOT_USER_ACTION"], run.env["PIP_NO_INPUT"])
 
