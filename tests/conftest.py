@@ -46,12 +46,19 @@ def s3_endpoint() -> Iterator[str]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Any:
+    """A client of the S3 server; made once, since that takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_endpoint(monkeypatch, s3_endpoint)
+        return boto3.Session().client("s3")
+
+
 @pytest.fixture
-def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def s3(s3_client: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of the S3 server, which the environment names for every other client; bucket "code" is empty."""
     use_endpoint(monkeypatch, s3_endpoint)
-    client = boto3.Session().client("s3")
-    client.create_bucket(Bucket="code")
-    for item in client.list_objects_v2(Bucket="code").get("Contents", []):
-        client.delete_object(Bucket="code", Key=item["Key"])
-    return client
+    s3_client.create_bucket(Bucket="code")
+    for item in s3_client.list_objects_v2(Bucket="code").get("Contents", []):
+        s3_client.delete_object(Bucket="code", Key=item["Key"])
+    return s3_client
