@@ -7,7 +7,8 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
 
 import pytest
 from jobs import Finished, Job
@@ -47,45 +48,77 @@ def to_env_vars(job: Job) -> dict[str, str]:
 # -- what the service allows -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["x", "é", "日", "\U0001f600"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
-def largest(request: pytest.FixtureRequest, job: Job) -> Job:
-    """A job with all the hyperparameters that the service allows: 100 of 2,500 characters."""
-    job.hyperparameters.update({f"hyperparameter-{n:03d}": f"{n:03d}" + request.param * 2497 for n in range(100)})
-    return job
+@pytest.fixture(scope="module", autouse=True)
+def usual_stack() -> Iterator[None]:
+    """The limit of the stack, on which the kernel's room for arguments and variables depends, is 8 MiB, as usual."""
+    before, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    try:
+        resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, hard))
+    except ValueError:
+        pytest.skip("the limit of the stack is fixed here")
+    yield
+    resource.setrlimit(resource.RLIMIT_STACK, (before, hard))
 
 
-def test_the_largest_hyperparameters_arrive(largest: Job) -> None:
+def give_the_largest(job: Job, char: str) -> None:
+    """Give a job all the hyperparameters that the service allows: 100 of 2,500 characters."""
+    job.hyperparameters.update({f"hyperparameter-{n:03d}": f"{n:03d}" + char * 2497 for n in range(100)})
+
+
+class Largest(NamedTuple):
+    """A job with all the hyperparameters that the service allows, that has ended.
+
+    Attributes:
+        job: the job.
+        done: how it ended.
+        told: what its program was started with.
+    """
+
+    job: Job
+    done: Finished
+    told: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=["x", "é", "日", "\U0001f600"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
+def largest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Largest:
+    """The largest job, with characters of so many bytes; run once for all tests."""
+    job = Job(tmp_path_factory.mktemp("largest") / "ml")
+    give_the_largest(job, request.param)
+    return Largest(job, *run(job))
+
+
+def test_the_largest_hyperparameters_arrive(largest: Largest) -> None:
     """100 hyperparameters of 2,500 characters, of whatever size in bytes, are arguments of the program, intact."""
-    expected = [arg for name, value in sorted(largest.hyperparameters.items()) for arg in (f"--{name}", value)]
-    _, told = run(largest)
+    given = sorted(largest.job.hyperparameters.items())
 
-    assert expected == told["args"]
+    assert [arg for name, value in given if name != "sagemaker_program" for arg in (f"--{name}", value)] == (
+        largest.told["args"]
+    )
 
 
-def test_no_variable_is_lost(largest: Job) -> None:
+def test_no_variable_is_lost(largest: Largest) -> None:
     """Every variable of such a job is passed, or stands with its full value in the file that SM_ENV_FILE names."""
-    _, told = run(largest)
-    passed = {name: told["env"][name] for name in to_env_vars(largest) if name in told["env"]}
+    told, variables = largest.told, to_env_vars(largest.job)
+    passed = {name: told["env"][name] for name in variables if name in told["env"]}
 
-    assert to_env_vars(largest) == {**passed, **told["moved"]}
+    assert variables == {**passed, **told["moved"]}
     assert {"SM_HPS", "SM_TRAINING_ENV", "SM_USER_ARGS"} <= set(told["moved"])
 
 
-def test_the_file_is_private_and_goes(largest: Job) -> None:
+def test_the_file_is_private_and_goes(largest: Largest) -> None:
     """The file is for this user alone, and gone when the job has ended."""
-    _, told = run(largest)
+    told = largest.told
 
     assert (0o600, os.getuid()) == (told["mode"], told["owner"])
     assert not os.path.exists(told["file"])
 
 
-def test_the_log_names_what_was_moved(largest: Job) -> None:
+def test_the_log_names_what_was_moved(largest: Largest) -> None:
     """One line of the log says which variables are in the file; none shows their values."""
-    done, told = run(largest)
-    lines = [line for line in done.stderr.splitlines() if "SM_ENV_FILE" in line]
+    lines = [line for line in largest.done.stderr.splitlines() if "SM_ENV_FILE" in line]
 
-    assert [True] == [all(name in line for name in told["moved"]) for line in lines]
-    assert max(len(line) for line in done.stderr.splitlines()) < 100 * 600
+    assert [True] == [all(name in line for name in largest.told["moved"]) for line in lines]
+    assert max(len(line) for line in largest.done.stderr.splitlines()) < 100 * 600
 
 
 def test_small_jobs_have_no_such_file(job: Job) -> None:
@@ -131,13 +164,15 @@ def test_arguments_that_are_too_long_fail_the_job_in_words(job: Job) -> None:
     assert (1, f"train.py cannot be started: {what}") == (done.returncode, done.cause)
 
 
-def test_a_file_that_cannot_be_written_fails_the_job_in_words(largest: Job) -> None:
+@pytest.mark.parametrize("char", ["x", "\U0001f600"])
+def test_a_file_that_cannot_be_written_fails_the_job_in_words(job: Job, char: str) -> None:
     """Where there is no room for the file, that is the cause, and not that the program is missing."""
-    no_folder = largest.write("file", "")
-    largest.write("site/sitecustomize.py", f"import tempfile; tempfile.tempdir = {str(no_folder)!r}")
-    largest.env["PYTHONPATH"] = str(largest.code_dir / "site")
-    largest.program("pass")
-    done = largest.run()
+    give_the_largest(job, char)
+    no_folder = job.write("file", "")
+    job.write("site/sitecustomize.py", f"import tempfile; tempfile.tempdir = {str(no_folder)!r}")
+    job.env["PYTHONPATH"] = str(job.code_dir / "site")
+    job.program("pass")
+    done = job.run()
 
     assert done.cause.startswith("the file for variables that are too long (SM_ENV_FILE) cannot be written: ")
 
@@ -153,9 +188,9 @@ def starts(argv: list[str], env: dict[str, str]) -> bool:
         return False
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def limit_stack() -> Iterator[Callable[[int], None]]:
-    """Sets the limit of the stack, on which the kernel's room for arguments and variables depends: 8 MiB, as usual."""
+    """Sets the limit of the stack, until the end of the test."""
     before, hard = resource.getrlimit(resource.RLIMIT_STACK)
 
     def limit(size: int) -> None:
@@ -164,7 +199,6 @@ def limit_stack() -> Iterator[Callable[[int], None]]:
         except ValueError:
             pytest.skip("the limit of the stack is fixed here")
 
-    limit(8 << 20)
     yield limit
     resource.setrlimit(resource.RLIMIT_STACK, (before, hard))
 
