@@ -109,7 +109,7 @@ names = st.builds(lambda text, times: (text * times)[:LONGEST_NAME], texts, st.s
 NOT_FOR_THE_PROGRAM = ("sagemaker_", "_tuning_objective_metric", "default_user_")
 users_names = names.filter(lambda name: not name.startswith(NOT_FOR_THE_PROGRAM))
 sendable_values = raw_values.filter(lambda text: len(text) <= LONGEST_VALUE)
-jobs = st.dictionaries(users_names, sendable_values, min_size=10, max_size=MOST)
+jobs = st.dictionaries(users_names, sendable_values, min_size=40, max_size=MOST)
 
 
 # -- how it arrives ---------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def arrived(job: Job, hyperparameters: dict[str, str]) -> list[str]:
 
 
 @settings(
-    max_examples=25,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
