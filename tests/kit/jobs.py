@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Job:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self._mark = f"TEST_JOB={uuid.uuid4().hex}"
         self.code_dir = base / "code"
         self.hyperparameters: dict[str, Any] = {}
         self.env: dict[str, str] = {}
@@ -87,7 +89,19 @@ class Job:
     def environ(self) -> Mapping[str, str]:
         """The variables of the container."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SM_", "SAGEMAKER_"))}
-        return {**inherited, "SAGEMAKER_BASE_DIR": str(self.base), **self.env}
+        mark, _, value = self._mark.partition("=")
+        return {**inherited, "SAGEMAKER_BASE_DIR": str(self.base), mark: value, **self.env}
+
+    def running(self) -> list[str]:
+        """The command lines of all processes that have the variables of this job."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+            except OSError:
+                pass  # Another user's, or gone.
+        return found
 
     def finish(self, process: subprocess.Popen[bytes], timeout: float = 60) -> Finished:
         """Wait for a started command."""
