@@ -247,6 +247,11 @@ class Supervisor:
         """Seconds that a process has to end from now on."""
         return self._grace if self._over_by is None else max(timing.LEAST_GRACE, self._over_by - time.monotonic())
 
+    @property
+    def _leftover_grace(self) -> float:
+        """Seconds that what a program left running has to end; no more than the program itself would have had."""
+        return min(timing.LEFTOVER_GRACE, self._kills_after)
+
     def stop_program(self, process: Process | None, ask: Callable[[], None], is_idle: Callable[[], bool]) -> None:
         """Stop a program before the servers that it needs.
 
@@ -311,12 +316,12 @@ class Supervisor:
             self._wait_for(lambda: process.returncode is not None, None)
         if process.signal(stopped_by or signal.SIGTERM, group=True):
             # It has left others of its group behind. Asked to stop, they may be saving what the job is about.
-            grace = self._remaining_grace if stopped_by or asked else timing.LEFTOVER_GRACE
+            grace = self._remaining_grace if stopped_by or asked else self._leftover_grace
             log.info(f"{process.name} left processes running: stopping them")
             if not self._wait_for(lambda: not process.signal(0, group=True), grace, _POLL):
                 process.signal(signal.SIGKILL, group=True)
                 self._wait_for(lambda: not process.signal(0, group=True), timing.LEFTOVER_GRACE, _POLL)
-        process.relay.finish(self._grace if stopped_by is None else timing.LEFTOVER_GRACE)
+        process.relay.finish(self._grace if stopped_by is None else self._leftover_grace)
         if process in self._processes:
             self._processes.remove(process)
 
@@ -330,7 +335,8 @@ class Supervisor:
         # What is killed may have started others meanwhile, which come to us then.
         for kill in (False, *[True] * _SWEEPS):
             orphans.end_with_families(orphans.children() - self._foreign, kill)
-            if self._wait_for(lambda: not (orphans.children() - self._foreign), timing.LEFTOVER_GRACE, _POLL):
+            patience = timing.LEFTOVER_GRACE if kill else self._leftover_grace
+            if self._wait_for(lambda: not (orphans.children() - self._foreign), patience, _POLL):
                 return
 
     # -- the loop --------------------------------------------------------------------------
