@@ -214,8 +214,9 @@ class Supervisor:
         failed = process if process.returncode is not None else None
         missing = [each for each in self._all_missing(process) if not self._has_killed]
         if failed is None:
-            log.error(f"{missing[0].name} ended before {process.name} did: stopping {process.name}")
             self.shorten_grace()
+            grace = f"{self._remaining_grace:.0f} s"
+            log.error(f"{missing[0].name} ended before {process.name} did: stopping {process.name}, within {grace}")
         self._stop(process)
         servers = [self._result(each, needed_by=process.name) for each in missing]
         return first_to_fail(self._result(failed) if failed is not None else None, servers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
@@ -30,6 +30,12 @@ class Image:
     def run(self, text: str, attribute: str = "MyTrainer") -> Finished:
         self.module(text, attribute)
         return self.job.run()
+
+
+def until(process: subprocess.Popen[bytes], words: str) -> None:
+    """Wait until the job has written these words to stderr."""
+    assert process.stderr is not None
+    assert any(words in line.decode() for line in process.stderr), f"the job ended before {words!r} came"
 
 
 @pytest.fixture
@@ -200,21 +206,54 @@ def test_a_server_that_ends_first_fails_the_job(image: Image) -> None:
     )
 
 
-def test_a_program_that_ignores_the_death_of_its_server_is_killed(image: Image) -> None:
-    """Once the job has failed, a program has ten seconds to end, not the whole grace period of a stopped job."""
-    image.job.program("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()")
-    ended = image.run("""
-        import sys
-        from sagemaker_framework import SingleProcessStrategy, Trainer
-        class Servers(SingleProcessStrategy):
-            def start_servers(self, launch):
-                launch("scheduler", [sys.executable, "-c", "import time; time.sleep(1)"])
-        class MyTrainer(Trainer):
-            def strategy(self): return Servers(self.env)
-        """)
+#: A program that ignores requests to stop, asks its server to end, and waits for a word from the test.
+STAYS = """
+    import os, signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(int(open(os.environ["SM_MODEL_DIR"] + "/server").read()), signal.SIGTERM)
+    while not os.path.exists(os.environ["SM_MODEL_DIR"] + "/go"): time.sleep(0.01)
+"""
+#: A server that does as it is asked to with this exit code, and may end where it is said to.
+SERVER = """
+    import os, sys, time
+    from sagemaker_framework import SingleProcessStrategy, Trainer
+    SERVER = '''
+    import os, signal, sys
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODE))
+    os.write(os.open("new", os.O_WRONLY | os.O_CREAT), str(os.getpid()).encode())
+    os.rename("new", "server")
+    while True: signal.pause()
+    '''
+    class Servers(SingleProcessStrategy):
+        def start_servers(self, launch):
+            launch("server", [sys.executable, "-c", SERVER], cwd=self.env.model_dir, may_end=MAY_END)
+            while not os.path.exists(self.env.model_dir + "/server"): time.sleep(0.01)
+    class MyTrainer(Trainer):
+        def strategy(self): return Servers(self.env)
+"""
 
-    assert (1, "scheduler exited with code 0 while train.py was running") == (ended.returncode, ended.cause)
-    assert "train.py did not end within 10 s of being asked to: killing it" in ended.stderr
+
+def test_a_program_has_ten_seconds_once_its_server_has_failed(image: Image) -> None:
+    """Not the whole grace period of a stopped job; one that ends within them is not killed."""
+    image.job.program(STAYS)
+    image.module(SERVER.replace("MAY_END", "False").replace("CODE", "0"))
+    process = image.job.start()
+    until(process, "server ended before train.py did: stopping train.py, within 10 s")
+    (image.job.base / "model/go").touch()
+    ended = image.job.finish(process)
+
+    assert (1, "server exited with code 0 while train.py was running") == (ended.returncode, ended.cause)
+    assert "killing it" not in ended.stderr
+
+
+def test_a_program_that_ignores_the_death_of_its_server_is_killed(image: Image) -> None:
+    """When the time that it has is over, which is the job's grace period where that is shorter."""
+    image.job.program(STAYS)
+    image.job.env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "1"
+    ended = image.run(SERVER.replace("MAY_END", "False").replace("CODE", "0"))
+
+    assert (1, "server exited with code 0 while train.py was running") == (ended.returncode, ended.cause)
+    assert "train.py did not end within 1 s of being asked to: killing it" in ended.stderr
 
 
 def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> None:
@@ -232,36 +271,34 @@ def test_a_server_that_ends_well_too_early_fails_the_job_too(image: Image) -> No
     assert not ended.has_success_marker
 
 
-def test_a_server_that_may_end_ends_well(image: Image) -> None:
-    """A server that was started with `may_end` may exit with 0 before the program does, and with nothing else."""
-    image.job.program(
-        "import os, signal, time\n"
-        "server = int(open(os.environ['SM_MODEL_DIR'] + '/server').read())\n"
-        "os.kill(server, signal.SIGTERM)\n"
-        "while os.path.exists(f'/proc/{server}'): time.sleep(0.01)\n"
-        "time.sleep(0.2)\n"
-    )
-    text = """
-        import os, sys, time
-        from sagemaker_framework import SingleProcessStrategy, Trainer
-        SERVER = '''
-        import os, signal, sys
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODE))
-        os.write(os.open("new", os.O_WRONLY | os.O_CREAT), str(os.getpid()).encode())
-        os.rename("new", "server")
-        while True: signal.pause()
-        '''
-        class Servers(SingleProcessStrategy):
-            def start_servers(self, launch):
-                launch("server", [sys.executable, "-c", SERVER], cwd=self.env.model_dir, may_end=True)
-                while not os.path.exists(self.env.model_dir + "/server"): time.sleep(0.01)
-        class MyTrainer(Trainer):
-            def strategy(self): return Servers(self.env)
-        """
+#: Has its server end, says so once `train` knows, and waits for a word from the test.
+OUTLIVES = """
+    import os, signal, sys, time
+    server = int(open(os.environ["SM_MODEL_DIR"] + "/server").read())
+    os.kill(server, signal.SIGTERM)
+    while os.path.exists(f"/proc/{server}"): time.sleep(0.01)
+    print("the server is gone", file=sys.stderr)
+    while not os.path.exists(os.environ["SM_MODEL_DIR"] + "/go"): time.sleep(0.01)
+"""
 
-    assert image.run(text.replace("CODE", "0")).succeeded
-    (image.job.base / "model/server").unlink()
-    ended = image.run(text.replace("CODE", "4"))
+
+def test_a_server_that_may_end_ends_well(image: Image) -> None:
+    """A server that was started with `may_end` may exit with 0 before the program does."""
+    image.job.program(OUTLIVES)
+    image.module(SERVER.replace("MAY_END", "True").replace("CODE", "0"))
+    process = image.job.start()
+    # `train` passes this on when it has dealt with all that it knew of when the server was gone.
+    until(process, "the server is gone")
+    (image.job.base / "model/go").touch()
+
+    assert image.job.finish(process).succeeded
+
+
+def test_a_server_that_may_end_ends_badly(image: Image) -> None:
+    """It may exit with nothing but 0."""
+    image.job.program(OUTLIVES)
+    ended = image.run(SERVER.replace("MAY_END", "True").replace("CODE", "4"))
+
     assert (4, "server exited with code 4 while train.py was running") == (ended.returncode, ended.cause)
 
 
@@ -390,20 +427,21 @@ def test_a_program_that_tidies_up_has_its_own_exit_code(image: Image) -> None:
     servers = "server exited with code 1 while train.py was running: lost a worker"
     assert (ended.returncode, ended.cause) in [
         (3, f"{servers}; at the same moment, train.py exited with code 3"),
+        (3, f"train.py exited with code 3; at the same moment, {servers}"),  # or so quick that its end comes first
         (1, servers),  # on a machine so busy that the program needs longer to exit
     ]
 
 
-def test_servers_that_ignore_the_request_to_end_take_ten_seconds_together(image: Image) -> None:
-    """Not ten seconds each, one after the other."""
-    image.job.program("")
+def test_servers_that_ignore_the_request_to_end_take_their_time_together(image: Image) -> None:
+    """Not the ten seconds, or the job's shorter grace period, each, one after the other."""
     text = SERVERS.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     image.job.program(WAIT_FOR_SERVERS + "    pass\n")
-    begun = time.monotonic()
+    image.job.env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "1"
     ended = image.run(text)
 
     assert ended.succeeded
-    assert time.monotonic() - begun < 15
+    assert "second did not end within 1 s of being asked to: killing it" in ended.stderr
+    assert "first did not end within 0 s of being asked to: killing it" in ended.stderr
 
 
 # -- functions -----------------------------------------------------------------------------------------------------
