@@ -24,6 +24,8 @@ _DEFAULTS = {
     # Debian and Ubuntu have pip refuse to touch their Python (PEP 668). The container ends with the job.
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
     "UV_BREAK_SYSTEM_PACKAGES": "1",
+    # Lines broken at the width of no terminal, which older versions of uv do, hide the exception of a build.
+    "UV_NO_WRAP": "1",
 }
 
 #: Where uv looks for what pip is told by a setting. uv ignores pip's own variables and files on

@@ -316,6 +316,15 @@ def test_defaults_are_only_defaults(code_dir: Path, run: Recorder, monkeypatch: 
     assert ("warn", "1") == (run.env["PIP_ROOT_USER_ACTION"], run.env["PIP_NO_INPUT"])
 
 
+def test_lines_are_not_wrapped(code_dir: Path, run: Recorder) -> None:
+    """uv is told not to wrap lines, so that what it says of a build can be read whatever the length of paths is."""
+    (code_dir / "requirements.txt").write_text("tiny\n")
+    write_program(code_dir.parent / "python", "", "exit 0")
+    requirements.install(str(code_dir), str(code_dir.parent / "python"), run)
+
+    assert "1" == run.env["UV_NO_WRAP"]
+
+
 def test_import_is_cheap() -> None:
     """Importing the module loads nothing that takes time, since most jobs install nothing."""
     code = "import sys; import sagemaker_framework.code.requirements; print(*sys.modules)"
