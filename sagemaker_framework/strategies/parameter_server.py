@@ -36,7 +36,7 @@ class ParameterServerStrategy(DistributionStrategy):
     - `role()`: the role of the program on this host
     - `completes_job()`: whether the job lasts until the program has ended on this host
 
-    For subclasses: `is_leader`, `hosts()`, `leader_address`, `own_address`, `port(name)`, `address(name, host)`.
+    For subclasses: `is_leader`, `hosts()`, `leader_address`, `own_address`, `port(name, host)`, `address(name, host)`.
     """
 
     @abstractmethod
@@ -108,13 +108,14 @@ class ParameterServerStrategy(DistributionStrategy):
             raise TrainerError(f"{host} has no port {name!r}: {type(self).__name__}.ports names {[*known]} there")
         return int(known[name])
 
-    def address(self, name: str, host: str) -> str:
-        """`host:port`, where the processes of all hosts find a port of one of them.
+    def address(self, name: str, host: str | None = None) -> str:
+        """Return `host:port`, where the processes of all hosts find a port of one of them.
 
         Args:
             name: that of the port.
-            host: the host.
+            host: the leader where it is not given.
         """
+        host = host or self.hosts()[0]
         return f"{host}:{self.port(name, host)}"
 
     # -- for the Trainer ---------------------------------------------------------------------

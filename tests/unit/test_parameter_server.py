@@ -92,6 +92,22 @@ def test_the_program_and_its_servers_find_each_other(job: Job, tmp_path: Path) -
     assert address == own
 
 
+def test_the_port_and_the_address_of_the_leader(job: Job, tmp_path: Path) -> None:
+    """`port` and `address` are the leader's where no host is given."""
+    text = CONTAINER.replace('self.address("control", "algo-1")', 'self.address("control")')
+    text = text.replace('"OWN": self.own_address', """"OWN": f"algo-1:{self.port('control')}\"""")
+    assert CONTAINER != text
+    (tmp_path / "container.py").write_text(text)
+    job.env.update(PYTHONPATH=str(tmp_path), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
+    job.hyperparameters["sagemaker_parameter_server_enabled"] = True
+    job.program(PROGRAM)
+    ended = job.run()
+
+    assert ended.succeeded, ended.stderr
+    _, _, control, own, _ = json.loads(ended.stdout)
+    assert own == control
+
+
 def test_a_port_that_is_taken_is_not_used(job: Job, tmp_path: Path, taken: int) -> None:
     """Where the job does not insist on a port, one that is free is taken."""
     with_port = CONTAINER.replace("8000", str(taken))
