@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from sagemaker_framework.config import settings as _settings
 from sagemaker_framework.config import variables
-from sagemaker_framework.config.hyperparameters import flag, to_cmd_args
+from sagemaker_framework.config.hyperparameters import distributions, flag, to_cmd_args
 from sagemaker_framework.config.readonly import Record
 from sagemaker_framework.errors import TrainerError
 
@@ -140,8 +140,14 @@ class TrainingEnv(Mapping["str", "Any"], Record):
         """Whether this host is the leader."""
         return self.is_master
 
+    @property
+    def distributions(self) -> list[str]:
+        """The distributions that the job asks for, by the names that `is_enabled` takes: `["parameter_server"]`."""
+        asked = distributions(self.additional_framework_parameters)
+        return [name.removeprefix("sagemaker_").removesuffix("_enabled") for name in asked]
+
     def is_enabled(self, distribution: str) -> bool:
-        """Whether the job asks for a distribution, such as `parameter_server` or `mpi`.
+        """Tell whether the job asks for a distribution, such as `parameter_server` or `mpi`.
 
         Args:
             distribution: the middle of the hyperparameter `sagemaker_<distribution>_enabled`.

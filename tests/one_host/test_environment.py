@@ -618,6 +618,15 @@ def test_asking_for_a_distribution(job: Job) -> None:
     assert [True, False, False] == [env.is_enabled(name) for name in ("parameter_server", "mpi", "torch_distributed")]
 
 
+def test_the_distributions_that_are_asked_for(job: Job) -> None:
+    """`distributions` lists those that are on, and nothing else that ends with `_enabled`."""
+    asked = {"sagemaker_parameter_server_enabled": "true", "sagemaker_mpi_enabled": "1", "sagemaker_x_enabled": "true"}
+    env = read(job, {**asked, "sagemaker_torch_distributed_enabled": "false"})
+
+    assert ["mpi", "parameter_server"] == env.distributions
+    assert [] == read(job, {}).distributions
+
+
 def test_unknown_keys_are_tolerated(job: Job) -> None:
     """Keys that the service may add one day are kept in the raw configuration, and no reason to fail."""
     job.config("inputdataconfig", {"training": {"TrainingInputMode": "File", "NewIn2027": {"a": [1]}}})

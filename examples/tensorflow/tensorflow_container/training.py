@@ -6,21 +6,13 @@ import json
 import os
 import sys
 
-from sagemaker_framework import (
-    FrameworkError,
-    ParameterServerStrategy,
-    SingleProcessStrategy,
-    Trainer,
-    log,
-)
-from sagemaker_framework.config import files
+from sagemaker_framework import FrameworkError, ParameterServerStrategy, SingleProcessStrategy, Trainer, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sagemaker_framework import DistributionStrategy, TrainingEnv
-    from sagemaker_framework.strategies.base import Launch
+    from sagemaker_framework import DistributionStrategy, Launch, TrainingEnv
 
 #: The names that TensorFlow has had for the task that leads the others; scripts of TensorFlow 1 know the second.
 CHIEF_NAMES = ("chief", "master")
@@ -92,8 +84,7 @@ class TensorFlowTrainer(Trainer):
         super().__init__(env)
 
     def strategy(self) -> DistributionStrategy:
-        asked = files.distributions(self.env.additional_framework_parameters)
-        if asked == ["sagemaker_parameter_server_enabled"]:
+        if self.env.distributions == ["parameter_server"]:
             servers = TensorFlowServers(self.env)
             return servers if len(servers.hosts()) > 1 else SingleProcessStrategy(self.env)
         return super().strategy()  # Which also says it where the job asks for two that do not go together.
