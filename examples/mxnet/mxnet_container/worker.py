@@ -9,7 +9,7 @@ import runpy
 import sys
 
 
-def main():
+def main() -> None:
     """Run the program; return only when it has ended well."""
     name = sys.argv[1]
     try:
@@ -33,7 +33,7 @@ def main():
             _exit(1)
 
 
-def _exit(code):
+def _exit(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # The program may have closed it, or put something else in its place.
             stream.flush()

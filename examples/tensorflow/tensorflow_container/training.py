@@ -78,7 +78,7 @@ class TensorFlowTrainer(Trainer):
     def __init__(self, env: TrainingEnv) -> None:
         model_dir = env.hyperparameters.get("model_dir")
         if env.tuning_objective_metric and env.job_name and _is_on_s3(model_dir):
-            model_dir = f"{model_dir.rstrip('/')}/{env.job_name}/model"
+            model_dir = f"{str(model_dir).rstrip('/')}/{env.job_name}/model"
             log.info(f"model_dir is {model_dir}: this is one of the trainings of a tuning job")
             env = env.evolve(hyperparameters={**env.hyperparameters, "model_dir": model_dir})
         super().__init__(env)
