@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sagemaker_framework.errors import FrameworkError as FrameworkError
     from sagemaker_framework.processes.process import Process as Process
     from sagemaker_framework.processes.process import ProcessResult as ProcessResult
+    from sagemaker_framework.processes.process import Run as Run
     from sagemaker_framework.processes.rank_server import RankResult as RankResult
     from sagemaker_framework.processes.rank_server import Ranks as Ranks
     from sagemaker_framework.strategies.base import DistributionStrategy as DistributionStrategy
@@ -48,6 +49,7 @@ _HOMES = {
     "PythonEntryPoint": "entry_point",
     "RankResult": "processes.rank_server",
     "Ranks": "processes.rank_server",
+    "Run": "processes.process",
     "SMDDPStrategy": "strategies.smddp",
     "ShellEntryPoint": "entry_point",
     "SingleProcessStrategy": "strategies.single_process",

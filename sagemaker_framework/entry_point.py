@@ -12,12 +12,9 @@ from sagemaker_framework.errors import EntryPointError, JobStopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sagemaker_framework.processes.process import ProcessResult
-
-    #: Runs a process to its end, supervised: `run(name, argv, env=..., cwd=...)`.
-    Run = Callable[..., ProcessResult]
+    from sagemaker_framework.processes.process import Run
 
 
 class EntryPoint(ABC):
@@ -33,17 +30,17 @@ class EntryPoint(ABC):
     - `program_at(command)`: where a Python program begins in its command
     - `env_vars()`: variables that the program needs because of the kind it is of
 
-    Args:
+    Attributes:
         name: the program's name, relative to the code folder, such as `train.py`.
         code_dir: the code folder.
-
-    Attributes:
         interpreter: the Python that requirements are installed for, and that runs Python
             programs; the one that runs this framework, unless a subclass says otherwise.
         signals_group: whether a request to stop goes to all processes of the program's group
             at once, because the program itself does not pass it on.
     """
 
+    name: str
+    code_dir: str
     interpreter: str = sys.executable
     signals_group: bool = False
 
@@ -53,7 +50,7 @@ class EntryPoint(ABC):
 
     @abstractmethod
     def command(self, args: Sequence[str]) -> list[str]:
-        """The argument list that runs the program once, from within the code folder.
+        """Return the argument list that runs the program once, from within the code folder.
 
         Called when code and requirements are in place: by the Trainer, so that a program that cannot be run
         fails the job before other hosts are waited for, and by the strategy. It must change nothing.
@@ -63,7 +60,7 @@ class EntryPoint(ABC):
         """
 
     def program_at(self, command: Sequence[str]) -> int:
-        """Where, in what `command` returned, a Python program begins, behind Python and its options; 0 for others.
+        """Return the index in `command` at which a Python program begins, behind Python and its options; 0 for others.
 
         Called by strategies that run Python programs by a module that does something for them, such as mpi4py.
         """
@@ -76,8 +73,8 @@ class EntryPoint(ABC):
         that must not change overrides it with nothing.
 
         Args:
-            run: starts a process and waits for its end, supervised.
-            region: the AWS region of the job.
+            run: starts a process and waits for its end, supervised: `run(name, argv, env=..., cwd=...)`.
+            region: the AWS region of the job, or None.
 
         Raises:
             InstallError: with the installer's own words.
@@ -89,7 +86,7 @@ class EntryPoint(ABC):
             requirements.install(self.code_dir, self.interpreter, run, region=region)
 
     def env_vars(self) -> dict[str, str]:
-        """Variables for the program: the code folder on Python's path, and nothing held back in Python's buffers.
+        """Return variables for the program: the code folder on Python's path, and nothing is held back in buffers.
 
         Called once, by the Trainer, before the program starts.
         """

@@ -58,32 +58,32 @@ class Trainer(ABC):
         """
 
     def source(self) -> str | None:
-        """Where the user's code comes from: an S3 URI, a local folder or archive; None when it is there already.
+        """Choose where the user's code comes from: an S3 URI, a local folder or archive; None when it is there already.
 
         By default what the job says (`sagemaker_submit_directory`).
         """
         return self.env.module_dir
 
     def entry_point(self) -> EntryPoint:
-        """What to run.  Called once, when the user's code is in the code folder.
+        """Choose what to run.  Called once, when the user's code is in the code folder.
 
         By default what the job names (`SAGEMAKER_PROGRAM`, `sagemaker_program`).
         """
         return entry_point.choose(self.env.user_entry_point, self.env.code_dir)
 
     def strategy(self) -> DistributionStrategy:
-        """How the entry point is spread over hosts and processes.  Called once, when its requirements are installed.
+        """Choose how the program is spread over hosts and processes.  Called once, when its requirements are installed.
 
         By default what the job's hyperparameters ask for.
         """
         return strategies.choose(self.env, self.parameter_servers)
 
     def args(self) -> list[str]:
-        """The program's arguments.  Called once.  By default the user's hyperparameters."""
+        """Return the program's arguments.  Called once.  By default the user's hyperparameters."""
         return self.env.to_cmd_args()
 
     def env_vars(self) -> dict[str, str]:
-        """The program's variables, besides those of the container.  Called once.
+        """Return the program's variables, besides those of the container.  Called once.
 
         By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
         """

@@ -10,12 +10,9 @@ from sagemaker_framework.errors import InstallError, JobStopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from sagemaker_framework.processes.process import ProcessResult
-
-    #: Runs a process to its end, supervised: `run(name, argv, env=..., cwd=...)`.
-    Run = Callable[..., ProcessResult]
+    from sagemaker_framework.processes.process import ProcessResult, Run
 
 _DEFAULTS = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",

@@ -17,10 +17,12 @@ from sagemaker_framework.processes.signals import Once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
 
     from sagemaker_framework.errors import FrameworkError
-
+else:
+    Protocol = object  # Importing typing would take a launcher longer than reading the configuration.
 
 _TIDYING = 0.05  # seconds that a process needs to end, at least, once it has begun to
 #: What a process does not do to itself.
@@ -28,7 +30,9 @@ _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
 
 class ProcessResult:
-    """How a process ended.
+    """The end of a process: `DistributionStrategy.check_exit` is handed the program's, `Run` returns one.
+
+    For authors: `how()`, `error()`, `exit_code`.
 
     Attributes:
         name: what the process is called in messages.
@@ -66,20 +70,20 @@ class ProcessResult:
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: 128 + n when signal n killed the process; never 0 for one that was needed."""
+        """The exit code as a shell has it: 128 + n when signal n killed it; never 0 where something needed it."""
         if self.returncode < 0:
             return 128 - self.returncode
         return self.returncode or int(bool(self.needed_by))
 
     def how(self) -> str:
-        """How it ended, in words."""
+        """Say in one line how it ended, such as `train.py exited with code 3`."""
         meanwhile = f" while {self.needed_by} was running" if self.needed_by else ""
         if self.returncode >= 0:
             return f"{self.name} exited with code {self.returncode}{meanwhile}"
         return f"{self.name} was killed by signal {-self.returncode} ({signal_name(-self.returncode)}){meanwhile}"
 
     def error(self) -> FrameworkError:
-        """Return the failure that this is, with the cause that the process itself gave."""
+        """Make the failure that this end is, with the cause that the process itself gave; to be raised or returned."""
         errors = [each._own_error() for each in (self, self.together) if each is not None]
         return first_error(errors, "")
 
@@ -105,23 +109,55 @@ class ProcessResult:
         return error
 
 
+class Run(Protocol):
+    """Runs a process to its end: `run(name, argv, env=..., cwd=...)`; the tool that `EntryPoint.install` is handed.
+
+    The type of a function: no class has to inherit it.
+    """
+
+    def __call__(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> ProcessResult:
+        """Start a process, and wait until it has ended. A request to stop the job is passed on to it.
+
+        Args:
+            name: what to call it in messages.
+            argv: its program and arguments, passed as they are; no shell.
+            env: all of its variables; those of `train` where they are not given.
+            cwd: the folder to start it in; the current one where it is not given.
+
+        Returns:
+            How it ended, with whatever exit code; `result.error()` is the failure to raise for one that is not 0.
+
+        Raises:
+            EntryPointError: it cannot be started.
+            JobInterrupted: the job has failed elsewhere meanwhile.
+        """
+
+
 class Process:
-    """A process that the supervisor has started.
+    """A process that the supervisor has started: `Launch` returns one, `DistributionStrategy.stop` is handed one.
+
+    For authors: `signal(signum)`.
 
     Attributes:
         name: what it is called in messages.
         pid: its process ID, and that of its group.
         returncode: None while it runs; then its exit code, or -n when signal n killed it.
         may_end: whether it may end, with exit code 0, before what needs it.
-        ask: sends a signal as a request, once, whoever calls it first: to the process alone, which knows best
-            what to do with its helpers. Only a process that passes no signal on, such as a shell, shares it with
-            its whole group (`signals_group`).
+        signals_group: whether a request to stop goes to its whole group at once, because it passes no signal on, as
+            a shell does not; else it goes to the process alone, which knows best what to do with its helpers.
+        ask: sends a signal as a request to stop, once, whoever calls it first. For the supervisor.
+        relay: passes on what it writes to stderr. For the supervisor.
     """
+
+    returncode: int | None
+    may_end: bool
 
     def __init__(self, name: str, pid: int, relay: Relay, signals_group: bool) -> None:
         self.name = name
         self.pid = pid
-        self.returncode: int | None = None
+        self.returncode = None
         self.relay = relay
         self.signals_group = signals_group
         self.may_end = False
@@ -159,7 +195,15 @@ class Process:
         self.ask = Once(lambda signum: ask(self, signum))
 
     def signal(self, signum: int, *, group: bool = False) -> bool:
-        """Send a signal to the process, or to its whole group.  Whether there was anyone to get it."""
+        """Send a signal to the process, or to its whole group.  Does not wait.
+
+        Args:
+            signum: the signal, such as `signal.SIGTERM`.
+            group: whether all processes of its group get it, also when the process itself has ended.
+
+        Returns:
+            Whether there was anyone to get it.
+        """
         try:
             if group:
                 os.killpg(self.pid, signum)

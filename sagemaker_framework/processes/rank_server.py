@@ -32,12 +32,14 @@ _REPORT = 10.0  # seconds between two times that is told that no rank has come
 
 
 class RankResult:
-    """How a rank ended.
+    """The end of a rank: `LauncherStrategy.is_secondary` is handed one.  Times are seconds of `time.monotonic`.
+
+    For authors: `error(host, name, stopped_by)`, `has_raised`, `failed_by_itself`.
 
     Attributes:
-        rank: its number, of all of the job.
+        rank: its number, of all of the job, from 0.
         returncode: its exit code; -n when signal n killed it.
-        ended_at: when (`time.monotonic`).
+        ended_at: when it ended.
         raised_at: when it wrote its last traceback; 0 where it wrote none.
         asked_at: when it was sent a signal before: by the job, or by the launcher because of another rank; 0 where it
             was not.
@@ -83,7 +85,7 @@ class RankResult:
         return self.returncode != 0 and (not self.asked_at or had_raised)
 
     def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
-        """The failure that this is, with the cause that the rank itself gave.
+        """Make the failure that this end is, with the cause that the rank itself gave; to be raised or returned.
 
         Args:
             host: where it ran.
@@ -109,7 +111,9 @@ class _Connected:
 
 
 class Ranks:
-    """The ranks that a launcher starts on this host.
+    """The ranks that a launcher starts on this host: `LauncherStrategy.ranks` returns them.
+
+    For authors: `command`, `ended`, `running`, `world_size`. The rest is for `LauncherStrategy`.
 
     Attributes:
         address: the unix socket that they come to.
@@ -122,10 +126,13 @@ class Ranks:
         host: the name of this host.
     """
 
+    ended: list[RankResult]
+    world_size: int | None
+
     def __init__(self, folder: str, host: str) -> None:
         self.address = os.path.join(folder, "ranks")
-        self.ended: list[RankResult] = []
-        self.world_size: int | None = None
+        self.ended = []
+        self.world_size = None
         self.on_idle: Callable[[], None] = lambda: None
         self._host = host
         self._order = b""
@@ -145,7 +152,7 @@ class Ranks:
 
     @property
     def command(self) -> list[str]:
-        """What the launcher starts for each rank."""
+        """The argument list that the launcher has to start for each rank."""
         from sagemaker_framework.processes import rank_wrapper
 
         # Neither the site's packages, nor what the job's variables say about Python, are for the wrapper.
@@ -153,7 +160,7 @@ class Ranks:
 
     @property
     def running(self) -> int:
-        """How many are running, or about to."""
+        """The number of ranks that are running, or about to."""
         return len(self._connected)
 
     def serve(
@@ -172,7 +179,7 @@ class Ranks:
             argv: the program and its arguments.
             env: all of its variables, besides those of the launcher.
             cwd: the folder to run it in.
-            signals_group: see `Process.ask`.
+            signals_group: see `Process`.
             on_failure: called for each rank that ended badly without having been asked to end, in a thread of this
                 object.
 

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 class Launch:
     """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`; what `DistributionStrategy.start_servers` gets.
 
-    Args:
-        supervisor: starts the server, watches it, and stops it.
-        session: tells the other hosts.
-        signals: the record of requests to stop.
-        program_env: all variables of the program.
+    For authors: the call, `fail(error)`, `stopped_by`, `program_env`. The workflow makes one for each job.
 
     Attributes:
         program_env: all variables that the program gets, those of the container included; what is changed here, it
@@ -48,7 +44,11 @@ class Launch:
         return self._signals.stopped_by
 
     def fail(self, error: FrameworkError) -> None:
-        """Fail the job.  May be called in any thread."""
+        """Fail the job, on all hosts.  May be called in any thread.
+
+        Args:
+            error: the cause, which becomes the failure reason as it stands; its `exit_code` is the job's.
+        """
         # At once: this may be the job's first failure, although this host has just heard of another.
         self._session.fail(error)
         self._supervisor.interrupt(error)
@@ -122,11 +122,13 @@ class DistributionStrategy(ABC):
     """
 
     is_distributed: bool = True
+    adverts: Mapping[str, Mapping[str, Any]]
+    plan_result: Mapping[str, Any]
 
     def __init__(self, env: TrainingEnv) -> None:
         self._env = environment.checked(env, self)
-        self.adverts: Mapping[str, Mapping[str, Any]] = {}
-        self.plan_result: Mapping[str, Any] = {}
+        self.adverts = {}
+        self.plan_result = {}
 
     @property
     def env(self) -> TrainingEnv:
@@ -152,14 +154,14 @@ class DistributionStrategy(ABC):
                 )
 
     def advertise(self) -> Mapping[str, Any]:
-        """What this host tells the leader, as JSON has it, such as a port that is free here.
+        """Return what this host tells the leader, as JSON has it, such as a port that is free here.
 
         Called once, by the Trainer, when the code and its requirements are in place. Raising fails the job.
         """
         return {}
 
     def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        """What all hosts are told, as JSON has it.
+        """Return what the leader tells all hosts, as JSON has it.
 
         Called once, by the Trainer, on the leader, when every host has advertised. Raising fails the job.
 
@@ -170,7 +172,7 @@ class DistributionStrategy(ABC):
 
     @abstractmethod
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
-        """The argument list that this host runs; None where it only serves others until the job is over.
+        """Return the argument list that this host runs; None where it only serves others until the job is over.
 
         Called once, by the Trainer, when all hosts have agreed, before any server starts.
 
@@ -180,7 +182,7 @@ class DistributionStrategy(ABC):
         """
 
     def env_vars(self) -> Mapping[str, str]:
-        """More variables for the program.  Called once, by the Trainer, after `command`."""
+        """Return more variables for the program.  Called once, by the Trainer, after `command`."""
         return {}
 
     def start_servers(self, launch: Launch) -> None:
@@ -193,11 +195,11 @@ class DistributionStrategy(ABC):
         """
 
     def completes_job(self) -> bool:
-        """Whether the job lasts until the program has ended on this host.
+        """Tell whether the job lasts until the program has ended on this host.
 
         Called by the Trainer where `command` has returned something to run. By default it does. A program that
-        does not decide is stopped, as a server is, when those that do have ended on all hosts; it fails the job
-        when it ends before with another exit code than 0.
+        does not complete the job is stopped, as a server is, when those that do have ended on all hosts. It fails
+        the job when it ends before with another exit code than 0.
         """
         return True
 
@@ -214,11 +216,14 @@ class DistributionStrategy(ABC):
             process.signal(signum, group=process.signals_group)
 
     def is_idle(self) -> bool:
-        """Whether nothing of the program runs on a host that only serves; asked when the job is stopped."""
+        """Tell whether nothing of the program runs here any more.
+
+        Called when the job is asked to stop, or has failed, on a host that only serves or whose process has ended.
+        """
         return True
 
     def check_exit(self, result: ProcessResult) -> FrameworkError | None:
-        """The failure that the end of what `command` has started means; None where all is well.
+        """Return the failure that the end of the process means that `command` has started; None where all is well.
 
         Called once, by the Trainer. By default any exit code but 0 is a failure.
 
@@ -228,14 +233,14 @@ class DistributionStrategy(ABC):
         return result.error() if result.exit_code else None
 
     def summary(self) -> Mapping[str, Any]:
-        """What this host has to say of how it went, as JSON has it.
+        """Return what this host tells the leader of how its part went, as JSON has it.
 
         Called once, by the Trainer, when the programs of all hosts have ended well. Raising fails the job.
         """
         return {}
 
     def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-        """Look whether all went well.  Called once, by the Trainer, on the leader.  Raising fails the job.
+        """Check that all went well.  Called once, by the Trainer, on the leader, last.  Raising fails the job.
 
         Args:
             summaries: what `summary` has returned on the hosts that take part, by their names.

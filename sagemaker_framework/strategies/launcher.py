@@ -40,9 +40,13 @@ class LauncherStrategy(DistributionStrategy):
     - `rank_command(entry_point, args)`: what each rank runs
     - `is_secondary(rank)`: whether a rank has failed because of another
     - `may_start_again()`: whether the launcher starts ranks again that have failed
+    - `awaits_ranks()`: whether a launcher that starts no rank on this host fails the job
+    - `last()`, `all_well()`: how the ranks ended, and whether they did well
+
+    For subclasses: `ranks(folder, entry_point, args)`.
 
     Attributes:
-        launcher: what the launcher is called.
+        launcher: what the launcher is called in messages.
     """
 
     launcher: str
@@ -60,22 +64,28 @@ class LauncherStrategy(DistributionStrategy):
         self._has_failed = False
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
-        """The argument list that each rank runs.  Called by `command`."""
+        """Return the argument list that each rank runs.  Called by `ranks`."""
         return entry_point.command(args)
 
     def may_start_again(self) -> bool:
-        """Whether the launcher starts ranks again that have failed; if not, the first to fail fails the job."""
+        """Tell whether the launcher starts ranks again that have failed; if not, the first to fail fails the job."""
         return False
 
     def is_secondary(self, rank: RankResult) -> bool:
-        """Whether a rank has probably failed because another has, although it did so by itself."""
+        """Tell whether a rank has probably failed because another has, although it did so by itself.
+
+        Called in a thread, for each rank that has failed. The job's failure is another one's then, if that shows soon.
+
+        Args:
+            rank: how it ended.
+        """
         return False
 
     def ranks(self, folder: str, entry_point: EntryPoint, args: Sequence[str]) -> Ranks:
-        """This host's ranks.  For `command`, to be called once.
+        """Return this host's ranks.  For `command`, to be called once.
 
         Args:
-            folder: a private folder.
+            folder: a private folder, for the socket that they connect to; `close` has to remove it.
             entry_point: the user's program.
             args: its arguments.
         """
@@ -99,7 +109,7 @@ class LauncherStrategy(DistributionStrategy):
             self._ranks.await_first(self._on_silence)
 
     def awaits_ranks(self) -> bool:
-        """Whether the launcher starts ranks on this host in any case."""
+        """Tell whether the launcher starts ranks on this host in any case: one that does not in time fails the job."""
         return False
 
     def _on_silence(self, seconds: float) -> None:
@@ -151,11 +161,11 @@ class LauncherStrategy(DistributionStrategy):
         return self._ranks is None or not self._ranks.running
 
     def last(self) -> list[RankResult]:
-        """How the ranks of this host ended, when they were last started."""
+        """Return how the ranks of this host ended, when they were last started."""
         return self._ranks.ended if self._ranks is not None else []
 
     def all_well(self) -> bool:
-        """Whether all ranks of this host have ended well."""
+        """Tell whether all ranks of this host have ended well."""
         return bool(self.last()) and not any(rank.returncode for rank in self.last())
 
     def check_exit(self, result: ProcessResult) -> FrameworkError | None:

@@ -51,7 +51,7 @@ class MPIStrategy(LauncherStrategy):
     """
 
     launcher = "mpirun"
-    options_hyperparameter = OPTIONS
+    options_hyperparameter: str = OPTIONS
 
     def __init__(self, env: TrainingEnv) -> None:
         super().__init__(env)
@@ -64,7 +64,7 @@ class MPIStrategy(LauncherStrategy):
         )
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
-        """The argument list that each rank runs: a Python program under mpi4py, where that is installed.
+        """Return the argument list that each rank runs: a Python program under mpi4py, where that is installed.
 
         mpi4py ends all ranks, and not only its own, where an exception is not caught.
         """
@@ -75,12 +75,12 @@ class MPIStrategy(LauncherStrategy):
         return command
 
     def processes(self) -> int:
-        """How many processes this host runs.  Called when the hosts agree."""
+        """Return how many processes this host runs.  Called by `advertise`."""
         given = _number(self.env, PROCESSES_PER_HOST)
         return int(given or self.env.num_gpus or self.env.num_neurons or 1)
 
     def options(self) -> list[str]:
-        """More options of mpirun: by default those that the job gives."""
+        """Return more options of mpirun: by default those that the job gives."""
         return self._options
 
     def env_vars(self) -> Mapping[str, str]:

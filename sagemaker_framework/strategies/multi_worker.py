@@ -28,14 +28,14 @@ class MultiWorkerStrategy(DistributionStrategy):
         port: where a worker listens if nobody else does; else it is one that is free.
     """
 
-    port = DEFAULT_PORT
+    port: int = DEFAULT_PORT
 
     def cluster(self) -> Mapping[str, Sequence[str]]:
-        """The addresses of all tasks, by their kinds.  Called when all hosts have agreed."""
+        """Return the addresses of all tasks, `host:port`, by their kinds.  Called when all hosts have agreed."""
         return {"worker": [f"{host}:{self.plan_result['ports'][host]}" for host in self.hosts()]}
 
     def task(self) -> tuple[str, int]:
-        """The kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
+        """Return the kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
         return "worker", self.hosts().index(self.env.current_host)
 
     def advertise(self) -> Mapping[str, Any]:

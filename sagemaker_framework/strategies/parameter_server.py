@@ -51,7 +51,7 @@ class ParameterServerStrategy(DistributionStrategy):
 
     @abstractmethod
     def role_env(self, role: str) -> Mapping[str, str]:
-        """The variables of a process of this host, besides those that all programs get.
+        """Return the variables of a process of this host, besides those that all programs get.
 
         Called by `env_vars`, for the program; and by `start_servers`, for servers.
 
@@ -60,18 +60,18 @@ class ParameterServerStrategy(DistributionStrategy):
         """
 
     def role(self) -> str:
-        """The role of the program on this host: by default `worker`."""
+        """Return the role of the program on this host: by default `worker`."""
         return "worker"
 
     def ports(self) -> Mapping[str, int]:
-        """The ports that processes of this host need, by a name for each: the one to take if it is free, or 0.
+        """Return the ports that processes of this host need, by names of yours: the one to take if it is free, or 0.
 
         Called once, by the Trainer, when the code and its requirements are in place. By default there are none.
         """
         return {}
 
     def fixed_port(self, name: str) -> int | str | None:
-        """The port that the job insists on; None where another one will do.
+        """Return the port that the job insists on; None where another one will do.
 
         Called for each of `ports()`. By default the hyperparameter `sagemaker_<name>_port`.
 
@@ -96,11 +96,14 @@ class ParameterServerStrategy(DistributionStrategy):
         return own_address(self.env)
 
     def port(self, name: str, host: str | None = None) -> int:
-        """A port of a host: one of its `ports()`, as agreed.
+        """Return a port of a host: one of its `ports()`, as agreed.
 
         Args:
             name: that of the port.
             host: the leader where it is not given.
+
+        Raises:
+            TrainerError: the host has no port of that name.
         """
         host = host or self.hosts()[0]
         known = self.plan_result["ports"].get(host, {})
@@ -114,6 +117,9 @@ class ParameterServerStrategy(DistributionStrategy):
         Args:
             name: that of the port.
             host: the leader where it is not given.
+
+        Raises:
+            TrainerError: the host has no port of that name.
         """
         host = host or self.hosts()[0]
         return f"{host}:{self.port(name, host)}"

@@ -121,11 +121,11 @@ class TorchrunStrategy(LauncherStrategy):
         self._folder = ""
 
     def processes(self) -> int:
-        """How many processes this host runs.  Called when the hosts agree."""
+        """Return how many processes this host runs.  Called by `advertise`, and later."""
         return self._options.processes or self.env.num_gpus or self.env.num_neurons or 1
 
     def options(self) -> list[str]:
-        """More options of torchrun: by default those that the job passes on."""
+        """Return more options of torchrun: by default those that the job passes on."""
         return self._options.passed
 
     def may_start_again(self) -> bool:

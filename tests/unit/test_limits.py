@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
