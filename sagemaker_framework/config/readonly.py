@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     K = TypeVar("K")
     V = TypeVar("V")
+
+    class ReadOnly:
+        """What type checkers take the methods for that would change a dict or list."""
+
 else:
 
     def dataclass_transform(**_):
@@ -84,8 +88,9 @@ class ReadOnlyDict(dict["K", "V"]):
 
     __slots__ = ()
 
-    if TYPE_CHECKING:  # So that type checkers refuse it too.
-        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = None  # type: ignore[assignment]
+    if TYPE_CHECKING:  # So that type checkers refuse it too, with the words: "ReadOnly" not callable.
+        __setitem__ = __delitem__ = __ior__ = ReadOnly()  # type: ignore[assignment]
+        clear = pop = popitem = setdefault = update = ReadOnly()  # type: ignore[assignment]
     else:
         __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
@@ -99,8 +104,8 @@ class ReadOnlyList(list["V"]):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        __setitem__ = __delitem__ = __iadd__ = __imul__ = None  # type: ignore[assignment]
-        append = clear = extend = insert = pop = remove = reverse = sort = None  # type: ignore[assignment]
+        __setitem__ = __delitem__ = __iadd__ = __imul__ = ReadOnly()  # type: ignore[assignment]
+        append = clear = extend = insert = pop = remove = reverse = sort = ReadOnly()  # type: ignore[assignment]
     else:
         __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
         append = clear = extend = insert = pop = remove = reverse = sort = _refuse
