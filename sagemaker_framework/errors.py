@@ -35,6 +35,10 @@ class FrameworkError(Exception):
     Args:
         message: the cause, in one line, for the person who can mend it.
         detail: what else helps, such as the last traceback of the program; any number of lines.
+
+    Attributes:
+        exit_code: the job's exit code.
+        detail: as given.
     """
 
     exit_code: int = 1

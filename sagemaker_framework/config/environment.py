@@ -30,6 +30,9 @@ class TrainingEnv(Mapping["str", "Any"], Record):
     `dict(env.hyperparameters)` and `list(env.hosts)` are plain, and what is nested in them is still read-only;
     `copy.deepcopy` makes all of it plain.
 
+    Beside the attributes: `is_enabled(distribution)`, `to_cmd_args(hyperparameters)`, `to_env_vars()`, `distributions`,
+    `leader`, `is_leader`.
+
     Attributes:
         hyperparameters: those of the user's program, decoded.
         additional_framework_parameters: the `sagemaker_*` hyperparameters for the image's framework.

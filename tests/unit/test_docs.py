@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobs import Job
 
 import sagemaker_framework
-from sagemaker_framework import DistributionStrategy, EntryPoint, ParameterServerStrategy, Trainer
+from sagemaker_framework import TrainingEnv
 from sagemaker_framework.config import settings
 
 ROOT = Path(sagemaker_framework.__file__).parents[1]
@@ -97,16 +100,81 @@ def test_the_examples_of_hooks_work(job: Job, tmp_path: Path, at: int) -> None:
     assert "ran" in ended.stdout.splitlines()  # Servers of the examples may say something too.
 
 
-@pytest.mark.parametrize("hooked", [Trainer, EntryPoint, DistributionStrategy, ParameterServerStrategy])
-def test_every_hook_is_in_the_catalogue(hooked: type) -> None:
-    """docs/hooks.md, and the docstring of the class, name each public method of the class."""
-    document = (ROOT / "docs/hooks.md").read_text()
-    inherited = dir(hooked.__base__)
-    hooks = [name for name, value in vars(hooked).items() if callable(value) and name not in inherited]
-    hooks = [name for name in hooks if not name.startswith("_")]
+#: Members that are public for other modules of the package, and not for authors.
+NOT_FOR_AUTHORS = {
+    "FrameworkError": {"at", "process"},
+    "Process": {"ask", "asked_by", "end", "ended_too_early", "failed_at", "relay"},
+    "Ranks": {"address", "await_first", "close", "on_idle", "serve", "settle", "signal"},
+    "TrainingEnv": set(TrainingEnv.__slots__),  # docs/environment.md is about them.
+}
+CLASSES = [cls for name in sagemaker_framework.__all__ if isinstance(cls := getattr(sagemaker_framework, name), type)]
 
-    assert [] == [name for name in hooks if f"`{name}(" not in (hooked.__doc__ or "")]
-    assert [] == [name for name in hooks if f"`{name}(" not in document and name != "train"]
+
+def declaration(name: str, function: Callable[..., object]) -> str:
+    """Write a function as the documents do: `name(argument: type) -> type`."""
+    return f"{name}{inspect.signature(function)}".replace("'", "").replace("(self, ", "(").replace("(self)", "()")
+
+
+def members(cls: type) -> dict[str, str]:
+    """List the public members that a class adds to its base, with their types."""
+    given = {name: each.annotation for name, each in inspect.signature(cls.__init__).parameters.items()}
+    listed = (inspect.getdoc(cls) or "").partition("\nAttributes:\n")[2].partition("\n\n")[0]
+    attributes = {name: given.get(name) for name in re.findall(r"^    (\w+): ", listed, re.MULTILINE)}
+    attributes.update(vars(cls).get("__annotations__", {}))
+    found = {name: f"{name}: {kind}" for name, kind in attributes.items() if not name.startswith("_")}
+    for name, value in vars(cls).items():
+        if name == "__call__":
+            found[name] = declaration(cls.__name__.lower(), value)
+        elif isinstance(value, property):
+            found[name] = f"{name}: {value.fget.__annotations__['return']}"
+        elif inspect.isfunction(value):
+            found[name] = declaration(name, value)
+    inherited = {name for name in dir(cls.__base__) if not getattr(vars(cls).get(name), "__isabstractmethod__", False)}
+    not_ours = NOT_FOR_AUTHORS.get(cls.__name__, set())
+    return {
+        name: text
+        for name, text in found.items()
+        if name == "__call__" or not (name.startswith("_") or name in inherited or name in not_ours)
+    }
+
+
+def documented(heading: str) -> list[str]:
+    """List what stands first in the rows of the tables below a heading of docs/hooks.md."""
+    text = f"{(ROOT / 'docs/hooks.md').read_text()}\n## "
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
+    return [cell.strip("`").replace("\\|", "|") for cell in cells]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_hook_is_in_the_catalogue(cls: type) -> None:
+    """docs/hooks.md has each public member of a class, with arguments and types; its docstring names each method."""
+    own = members(cls)
+    methods = [name for name, text in own.items() if "(" in text and name != "__call__"]
+
+    assert [] == [text for text in own.values() if text not in documented(cls.__name__)]
+    assert [] == [name for name in methods if f"`{name}(" not in (cls.__doc__ or "")]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_catalogue_has_only_what_there_is(cls: type) -> None:
+    """Each row of docs/hooks.md is a member of the class, or of its bases, with these arguments and types."""
+    there = {text for each in cls.__mro__ for text in members(each).values()}
+
+    assert [] == [text for text in documented(cls.__name__) if text not in there]
+
+
+def test_the_catalogue_has_the_functions() -> None:
+    """Each function among the public names, and of the public modules, is in docs/hooks.md as it is called."""
+    rows = documented("Functions")
+    for row in rows:
+        function: Any = sagemaker_framework
+        for name in row.partition("(")[0].split("."):
+            function = getattr(function, name)
+        assert declaration(row.partition("(")[0], function) == row
+
+    functions = [name for name in sagemaker_framework.__all__ if inspect.isfunction(getattr(sagemaker_framework, name))]
+    assert set(functions) <= {row.partition("(")[0] for row in rows}
 
 
 @pytest.mark.parametrize("file", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
