@@ -57,10 +57,11 @@ class ProcessResult:
         needed_by: str = "",
         at: float | None = None,
         role: str = "program",
+        together: ProcessResult | None = None,
     ) -> None:
         self.at = at
         self.role = role
-        self.together: ProcessResult | None = None
+        self.together = together
         self.name = name
         self.returncode = returncode
         self.tail = tail
