@@ -53,6 +53,7 @@ class Session(ABC):
 
         Raises:
             JobInterrupted: not all hosts came within the time limit, or one has failed.
+            JobStopped: the job is being stopped, so that not all will come.
         """
 
     @abstractmethod

@@ -25,17 +25,19 @@ from sagemaker_framework.cluster.events import (
 )
 from sagemaker_framework.cluster.phases import place
 from sagemaker_framework.cluster.session import Session
-from sagemaker_framework.errors import FrameworkError
+from sagemaker_framework.errors import FrameworkError, JobStopped
 from sagemaker_framework.failures import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
     from sagemaker_framework.cluster.events import Action, Event, Payload
     from sagemaker_framework.cluster.protocol import FollowerState, LeaderState
     from sagemaker_framework.cluster.session import Control, Reduce
+
+    T = TypeVar("T")
 
 
 class ThreadedSession(Session):
@@ -78,7 +80,7 @@ class ThreadedSession(Session):
         self._own: FrameworkError | None = None  # the failure of this host that it has told of
         self._foreign: FrameworkError | None = None
         self._verdict: Failure | None = None
-        self._is_stopping = False
+        self._stopped_by: int | None = None
         self._is_closed = False
         self._is_settled = threading.Event()  # there is a verdict, the job is being stopped, or nobody is there
         self._events: deque[Event] = deque()
@@ -98,10 +100,16 @@ class ThreadedSession(Session):
         self._call_soon_threadsafe(Arrived(self.host, phase, payload, reduces=reduces))
         if reduces:
             assert reduce is not None
-            self._control.wait_until(lambda: phase in self._gathered)
-            self._call_soon_threadsafe(Reduced(phase, reduce(self._gathered[phase])))
-        self._control.wait_until(lambda: phase in self._results)
-        return self._results[phase]
+            self._call_soon_threadsafe(Reduced(phase, reduce(self._wait_for(phase, self._gathered))))
+        return self._wait_for(phase, self._results)
+
+    def _wait_for(self, phase: str, found: Mapping[str, T]) -> T:
+        """Wait until something is found for a phase; it never is once the job is being stopped."""
+        self._control.wait_until(lambda: phase in found or self._stopped_by is not None)
+        if phase not in found:
+            assert self._stopped_by is not None
+            raise JobStopped(self._stopped_by)
+        return found[phase]
 
     def arrive(self, phase: str, payload: Payload) -> None:
         self._call_soon_threadsafe(Arrived(self.host, phase, payload))
@@ -112,7 +120,7 @@ class ThreadedSession(Session):
 
     @property
     def is_stopping(self) -> bool:
-        return self._is_stopping
+        return self._stopped_by is not None
 
     @property
     def is_closed(self) -> bool:
@@ -192,7 +200,7 @@ class ThreadedSession(Session):
                 self._verdict = action.failure
                 self._is_settled.set()
             elif isinstance(action, StopHost):
-                self._is_stopping = True
+                self._stopped_by = action.signum
                 self._is_settled.set()
                 self._control.request_stop(action.signum)
             elif isinstance(action, Tell):
