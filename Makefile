@@ -35,6 +35,7 @@ help:
 	@echo 'make test-as-user   run them as an ordinary user, in a copy of the checkout; as root'
 	@echo 'make test-all       run them on each Python that is installed, or on $$PYTHONS'
 	@echo 'make simulate       simulate $$SEEDS (10000) jobs on several hosts, in which anything goes wrong; or the job of $$SEED'
+	@echo 'make test-mutants   plant faults in the protocol, which the simulator has to find'
 	@echo 'make sweep          ask jobs to stop at $$MOMENTS (40) moments of their lives, and check what they say'
 	@echo 'make test-cluster   run those on several hosts, as root'
 	@echo 'make cluster-tools  install what they need, with apt-get'
@@ -68,6 +69,11 @@ SEEDS ?= 10000
 simulate: $(READY)
 	$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
+# Each fault that is planted in the protocol has to be found.
+.PHONY: test-mutants
+test-mutants: $(READY)
+	$(BIN)/python -m pytest -m mutants tests/simulation $(ARGS)
+
 # SIGTERM at so many moments of jobs on one host, and on three, for which it takes root.
 MOMENTS ?= 40
 .PHONY: sweep
@@ -83,7 +89,7 @@ test-cluster: $(CLUSTER)/ready-$(subst /,_,$(PYTHON))
 # than they work. A test that fails in this crowd has to pass alone. Not measured: what looks at everything that a process
 # does, and would see coverage itself, and what runs the same lines a hundred times over. The .pth file is by which
 # processes find what measures the wrapper of ranks.
-MEASURED := -m "not fault and not frameworks and not images" $(addprefix --deselect=tests/, \
+MEASURED := -m "not fault and not mutants and not frameworks and not images" $(addprefix --deselect=tests/, \
 	one_host/test_environment.py::test_importing_does_nothing \
 	one_host/test_environment.py::test_reading_starts_no_process \
 	one_host/test_arguments_arrive.py::test_every_hyperparameter_arrives \

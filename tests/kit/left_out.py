@@ -9,6 +9,7 @@ import pytest
 
 #: How tests are run that `make test` leaves out, by their mark.
 TARGETS = {
+    "mutants": "make test-mutants",
     "cluster": "make test-cluster, as root",
     "frameworks": "make test-frameworks, as root",
     "images": "make test-images, as root",
