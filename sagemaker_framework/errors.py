@@ -129,11 +129,13 @@ class JobStopped(BaseException):
     Args:
         signum: the signal that asked.
         exit_code: 0 where the program was running and has ended well; 128 + signum when not given.
+        has_served: True on a host that ran no program, and only served the others.
     """
 
-    def __init__(self, signum: int, exit_code: int | None = None) -> None:
+    def __init__(self, signum: int, exit_code: int | None = None, has_served: bool = False) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+        self.has_served = has_served
         self.exit_code = 128 + signum if exit_code is None else exit_code
 
 

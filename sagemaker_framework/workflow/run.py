@@ -280,7 +280,7 @@ class JobRun:
         if isinstance(error, JobInterrupted):
             return error.error
         if isinstance(error, JobStopped):
-            return JobStopped(error.signum, 0 if self._has_ended_well else None)
+            return JobStopped(error.signum, 0 if self._has_ended_well else None, has_served=self._process is None)
         return error
 
     def _clean_up(self) -> None:

@@ -51,6 +51,8 @@ class Outcome:
             error = error.error
         if isinstance(error, JobStopped):
             name = signal.Signals(error.signum).name
+            if error.exit_code == 0 and error.has_served:
+                return cls(f"the job was stopped by {name}, and so was this host, which served the others")
             if error.exit_code == 0:
                 return cls(f"the job was stopped by {name}, and its program ended well")
             cause = f"the job was stopped by {name} before its program ran"

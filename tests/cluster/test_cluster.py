@@ -408,6 +408,21 @@ def test_a_server_that_ends_on_a_host_that_only_serves(cluster: MakeCluster) -> 
     assert_all_failed(ended, cause)
 
 
+@pytest.mark.fault
+def test_a_host_that_only_serves_is_not_told_of_a_program(cluster: MakeCluster) -> None:
+    """When the job is stopped, its log says that it served; the host with the program says how that ended."""
+    job = cluster(2)
+    serving(job, "print('begun', flush=True)\nimport time\ntime.sleep(600)")
+    job.start()
+    job.expect("algo-1", "begun")
+    os.kill(launcher(job["algo-2"]), signal.SIGTERM)
+    ended = job.finish(SOON)
+
+    assert {"algo-1": 143, "algo-2": 0} == {name: host.returncode for name, host in ended.items()}
+    assert "stopped by SIGTERM, and so was this host, which served the others" in ended["algo-2"].stderr
+    assert "its program ended well" not in ended["algo-2"].stderr
+
+
 PARAMETER_SERVERS = """
 import sys
 from sagemaker_framework import ParameterServerStrategy, Trainer
