@@ -76,13 +76,17 @@ class RankResult:
 
     @property
     def failed_by_itself(self) -> bool:
-        """Whether it ended badly, and not only because it was asked to end.
+        """True if it ended badly, and not only because it was asked to end.
 
-        One that had raised an exception, and then took its time to end, may have been asked on account of others, whom
+        One that had raised an exception, and then took its time to end, may have been asked on account of others, which
         it brought down.
         """
-        had_raised = 0 < self.raised_at < self.asked_at and 0 < self.returncode != 128 + signal.SIGTERM
-        return self.returncode != 0 and (not self.asked_at or had_raised)
+        return self.returncode != 0 and (not self.asked_at or 0 < self.raised_at < self.asked_at)
+
+    @property
+    def was_ended(self) -> bool:
+        """True if it ended by the signal that asked it to: what it had raised before, it may have caught."""
+        return bool(self.asked_at) and self.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
     def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
         """Make the failure that this end is, with the cause that the rank itself gave; to be raised or returned.

@@ -135,9 +135,15 @@ class LauncherStrategy(DistributionStrategy):
         elif self._doubt is None:
             from threading import Timer
 
-            self._doubt = Timer(timing.DOUBT, self._launch.fail, [error])
+            self._doubt = Timer(timing.DOUBT, self._tell_of_consequences)
             self._doubt.daemon = True
             self._doubt.start()
+
+    def _tell_of_consequences(self) -> None:
+        """Fail the job with the first of the ranks' failures, which are all probably due to one that is not known."""
+        errors = [self._error(rank) for rank in self.last() if rank.failed_by_itself]
+        if errors and self._launch is not None and self._launch.stopped_by is None:
+            self._launch.fail(first_error(errors, self.env.current_host))
 
     def stop(self, process: Process | None, signum: int) -> None:
         assert self._ranks is not None
@@ -211,12 +217,14 @@ class LauncherStrategy(DistributionStrategy):
 
     def _error(self, rank: RankResult, stopped_by: int | None = None) -> FrameworkError:
         error = rank.error(self.env.current_host, self._name, stopped_by)
-        error.is_secondary = self.is_secondary(rank)
+        error.is_secondary = self.is_secondary(rank) or rank.was_ended
         return error
 
     def close(self) -> None:
         if self._doubt is not None:
             self._doubt.cancel()
+            # Another host has failed meanwhile: the leader is about to decide which failure was the first.
+            self._tell_of_consequences()
         if self._ranks is not None:
             self._ranks.close()
 
