@@ -66,16 +66,19 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
+#: Modules that containers import by the names that they had in 0.1.0; not public.
+_MOVED = {"configuration": "config.files"}
+
 if not TYPE_CHECKING:  # Hidden from type checkers, which would take any name for one of ours.
 
     def __getattr__(name):
-        if name not in _HOMES:
+        if name not in _HOMES and name not in _MOVED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from sys import modules
 
-        home = f"{__name__}.{_HOMES[name] or name}"
+        home = f"{__name__}.{_MOVED.get(name) or _HOMES[name] or name}"
         __import__(home)  # importlib would take longer to load than some of what it loads.
-        if _HOMES[name] is None:
+        if _HOMES.get(name) is None:
             return modules[home]
         value = globals()[name] = getattr(modules[home], name)
         return value

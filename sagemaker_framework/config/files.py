@@ -11,7 +11,7 @@ from sagemaker_framework import log
 from sagemaker_framework.config import hardware, hyperparameters, paths, resources, settings
 from sagemaker_framework.config.environment import TrainingEnv
 from sagemaker_framework.config.hyperparameters import DISTRIBUTIONS
-from sagemaker_framework.config.hyperparameters import distributions as distributions
+from sagemaker_framework.config.hyperparameters import distributions as distributions  # for containers of 0.1.0
 from sagemaker_framework.config.json_file import JsonFile, kind
 from sagemaker_framework.config.readonly import read_only
 from sagemaker_framework.errors import ConfigurationError

@@ -45,6 +45,14 @@ def test_documents_import_public_names_only() -> None:
     assert set() == names - set(sagemaker_framework.__all__) - {""}
 
 
+def test_the_module_that_containers_of_0_1_0_import() -> None:
+    """`configuration` is not a public name any more, but is found by containers that were written for it."""
+    from sagemaker_framework import configuration
+
+    assert ["sagemaker_mpi_enabled"] == configuration.distributions({"sagemaker_mpi_enabled": "true"})
+    assert "configuration" not in dir(sagemaker_framework)
+
+
 #: Python's own names that stand in annotations.
 PYTHONS = set(
     "Any Collection Iterator Mapping Self Sequence bool bytes dict float int list object str tuple type".split()
