@@ -13,8 +13,9 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable
 
@@ -34,6 +35,13 @@ ABSENT = object()
 def case(setup: Setup, *words: str, id: str, exit_code: int = 1, stdout: str = "") -> Any:
     """One row of the table: how to break the job, and the words of its cause."""
     return pytest.param(setup, words, exit_code, stdout, id=id)
+
+
+@pytest.fixture
+def job() -> Iterator[Job]:
+    """A job below a short path, as /opt/ml is one: the cause of a failure has room for so much."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Job(Path(folder) / "ml")
 
 
 # -- how to break a job --------------------------------------------------------------------
