@@ -11,6 +11,7 @@ from sagemaker_framework.errors import SourceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _ATTEMPTS = 5  # of each request
@@ -23,18 +24,21 @@ _MIB = 1 << 20
 _LARGE = 32 * _MIB  # bytes from which on the log tells how far a download is
 
 
-def open_object(uri: str, region: str | None = None) -> io.BufferedReader:
+def open_object(
+    uri: str, region: str | None = None, *, sleep: Callable[[float], None] = time.sleep
+) -> io.BufferedReader:
     """The content of an S3 object, to be read forwards.
 
     Args:
         uri: s3://bucket/key.
         region: where the bucket is; AWS_REGION, AWS_DEFAULT_REGION or SAGEMAKER_REGION when not given.
+        sleep: waits so many seconds, before a broken connection is replaced.
 
     Raises:
         SourceError: the object cannot be read. The stream's methods raise it too.
     """
     source = _Object(uri, region)
-    return io.BufferedReader(_Download(source, source.get()), _BUFFER)
+    return io.BufferedReader(_Download(source, source.get(), sleep), _BUFFER)
 
 
 class _Object:
@@ -71,8 +75,9 @@ class _Object:
 class _Download(io.RawIOBase):
     """The bytes of an object in order, over as many connections as it takes."""
 
-    def __init__(self, source: _Object, response: dict[str, Any]) -> None:
+    def __init__(self, source: _Object, response: dict[str, Any], sleep: Callable[[float], None]) -> None:
         self._object = source
+        self._sleep = sleep
         self._body = response["Body"]
         self._size: int = response.get("ContentLength", 0)
         self._etag: str = response.get("ETag", "")
@@ -125,7 +130,7 @@ class _Download(io.RawIOBase):
                 f"the connection broke {_RESUMES + 1} times ({_one_line(cause)}); check the network of the job"
             ) from cause
         log.warning(f"Downloading {self._object.uri}: the connection broke at byte {self._position}; resuming")
-        time.sleep(min(_FIRST_DELAY * 2**self._resumes, _LONGEST_DELAY))
+        self._sleep(min(_FIRST_DELAY * 2**self._resumes, _LONGEST_DELAY))
         self._resumes += 1
         response = self._object.get(Range=f"bytes={self._position}-", IfMatch=self._etag)
         self._body = response["Body"]

@@ -11,6 +11,7 @@ import pytest
 from archives import COMPRESSIONS, file, sample, tar
 from s3_server import FlakyS3, use_endpoint
 
+from sagemaker_framework.code.s3 import open_object
 from sagemaker_framework.code.source import fetch
 from sagemaker_framework.errors import SourceError
 
@@ -64,9 +65,15 @@ def test_resuming_asks_for_the_rest_of_the_same_object(code: Path, monkeypatch: 
     assert server.requests == [(None, None), (f"bytes={1 << 20}-", '"1"')]
 
 
-def test_resuming_gives_up(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that breaks again and again fails the job."""
-    assert "the connection broke 6 times" in refusal_of(FlakyS3(ARCHIVE, cuts=[100_000] * 10), code, monkeypatch)
+def test_resuming_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that breaks again and again is given ever more time, and then fails the job."""
+    server = FlakyS3(ARCHIVE, cuts=[100_000] * 10)
+    use_endpoint(monkeypatch, server.url)
+    waited: list[float] = []
+    with server.running(), pytest.raises(SourceError, match="the connection broke 6 times"):
+        open_object(URI, sleep=waited.append).read()
+
+    assert waited == [0.1, 0.2, 0.4, 0.8, 1.6]
 
 
 def test_object_replaced_during_the_download(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
