@@ -24,6 +24,7 @@ _AT_ONCE = 4096  # bytes; what a pipe takes without blocking once poll() calls i
 redact = Redactor()
 
 _level = INFO
+_reader_stalls = False
 _lock_file: str | None = None
 
 
@@ -88,6 +89,7 @@ def _write(level: int, message: str) -> None:
 
 
 def _deliver(text: str) -> None:
+    global _reader_stalls
     try:
         target = sys.stderr.fileno()
     except (OSError, ValueError):  # Replaced by something that is no file.
@@ -95,14 +97,16 @@ def _deliver(text: str) -> None:
         return
     import select
 
-    # A reader that stalls must not keep the job from ending: after a while the line is lost.
+    # A reader that stalls must not keep the job from ending: after a while the line is lost, and those that follow are,
+    # at once, until it reads again.
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     data = text.encode("utf-8", "backslashreplace")
     turn = _wait_for_turn()
     try:
-        while data and poll.poll(_PATIENCE):
+        while data and poll.poll(0 if _reader_stalls else _PATIENCE):
             data = data[os.write(target, data[:_AT_ONCE]) :]
+        _reader_stalls = bool(data)
     finally:
         if turn is not None:
             os.close(turn)

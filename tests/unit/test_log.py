@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from jobs import Job
@@ -46,6 +49,28 @@ def test_the_environment_is_not_dumped(job: Job) -> None:
     job.env["OF_THE_IMAGE"] = "some-value"
 
     assert not [word for word in ("some-value", "SM_HOSTS", "SM_TRAINING_ENV") if word in job.run().stderr]
+
+
+def test_a_reader_that_stalls_is_waited_for_once() -> None:
+    """Lines are lost then, without a wait for each; once the reader reads again, they are written."""
+    code = """
+        import os
+        from sagemaker_framework import log
+
+        log._PATIENCE = 100
+        reading, writing = os.pipe()
+        os.dup2(writing, 2)
+        for number in range(2000):
+            log.info(f"{number} {'x' * 1000}")
+        os.set_blocking(reading, False)
+        try:
+            while os.read(reading, 65536): pass
+        except BlockingIOError:
+            log.info("it reads again")
+        assert b"it reads again" in os.read(reading, 4096)
+        """
+    # Two thousand waits would take 200 s.
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(("level", "quiet"), [(20, False), ("ERROR", True), (50, True), ("debug", False)])
