@@ -10,11 +10,13 @@ CONTAINER = """
 import shutil, sys, tempfile
 from sagemaker_framework import LauncherStrategy, Trainer
 
-#: Starts two ranks, and waits for both, however they end.
+#: Starts two ranks, and waits for both, however they end; says when the second has.
 LAUNCHER = '''
 import os, subprocess, sys
 ranks = [subprocess.Popen(sys.argv[1:], env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}) for rank in range(2)]
-sys.exit(max(rank.wait() for rank in ranks))
+second = ranks[1].wait()
+open("second has ended", "w").close()
+sys.exit(max(second, ranks[0].wait()))
 '''
 
 class Two(LauncherStrategy):
@@ -54,7 +56,8 @@ def test_ranks_of_another_launcher(job: Job, tmp_path: Path) -> None:
 
 def test_a_likely_consequence_that_is_seen_first(job: Job, tmp_path: Path) -> None:
     """A failure that another has probably caused waits for that one to show."""
-    ended = run(job, tmp_path, "if rank: os._exit(14)\ntime.sleep(1)\nraise ValueError('no such layer')")
+    waits = "while not os.path.exists('second has ended'): time.sleep(0.01)"
+    ended = run(job, tmp_path, f"if rank: os._exit(14)\n{waits}\nraise ValueError('no such layer')")
 
     assert (1, "algo-1, rank 0: train.py exited with code 1: ValueError: no such layer") == (
         ended.returncode,
