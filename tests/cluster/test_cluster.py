@@ -9,12 +9,22 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from cluster import SOON, Cluster, Ended, HostJob, MakeCluster, assert_all_failed, place
+from cluster import (
+    SOON,
+    Cluster,
+    Ended,
+    HostJob,
+    MakeCluster,
+    assert_all_ended_at_once,
+    assert_all_failed,
+    call,
+    place,
+    wait_until,
+)
 from jobs import TRAIN
 
 pytestmark = pytest.mark.cluster
@@ -36,10 +46,15 @@ def began(job: Cluster, program: str = SLEEPS) -> None:
 
 def launcher(job: HostJob) -> int:
     """The process ID of a host's `train` command."""
-    while not (trains := [each for each in job.host.processes() if "sagemaker_framework.cli" in each.command]):
-        time.sleep(0.01)  # It is only entering the host.
-    (train,) = trains
-    return train.pid
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = [each.pid for each in job.host.processes() if "sagemaker_framework.cli" in each.command]
+        return bool(found)
+
+    wait_until(is_there, f"train on {job.host.name}")  # It may be only entering the host.
+    (train,) = found
+    return train
 
 
 def test_all_hosts_succeed(cluster: MakeCluster) -> None:
@@ -73,12 +88,16 @@ def test_no_host_ends_before_the_others_have(cluster: MakeCluster) -> None:
 def test_hosts_say_what_they_wait_for(cluster: MakeCluster) -> None:
     """A host whose program has ended says, every 10 s, whose has not."""
     job = cluster(3)
-    job.program("import os, time\ntime.sleep(12 * (os.environ['SM_CURRENT_HOST'] == 'algo-2'))")
-    ended = job.run()
+    job.program(
+        "import os, time\n"
+        "while os.environ['SM_CURRENT_HOST'] == 'algo-2' and not os.path.exists('/opt/ml/go'): time.sleep(0.01)\n"
+    )
+    job.start()
+    job.expect("algo-1", "waiting for algo-2 (its program is running) to be ended")
+    job.expect("algo-3", "waiting for algo-2 to be ended")
+    (job["algo-2"].base / "go").touch()
 
-    assert "waiting for algo-2 (its program is running) to be ended" in ended["algo-1"].stderr
-    assert "waiting for algo-2 to be ended" in ended["algo-3"].stderr
-    assert all(host.succeeded for host in ended.values())
+    assert all(host.succeeded for host in job.finish().values())
 
 
 @pytest.mark.fault
@@ -92,7 +111,7 @@ def test_a_program_that_fails_on_one_host(cluster: MakeCluster, failing: str) ->
     cause = f"{failing} (host {failing[-1]} of 3): train.py exited with code 1: ValueError: no such optimizer"
     assert_all_failed(ended, cause)
     assert all("raise ValueError" in (host.failure or "") for host in ended.values())
-    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 3
+    assert_all_ended_at_once(ended)
 
 
 def test_the_exit_code_of_the_first_to_fail(cluster: MakeCluster) -> None:
@@ -304,8 +323,7 @@ def test_a_leader_that_is_stopped_before_the_others_come(cluster: MakeCluster) -
     job = cluster(2)
     job.program(SLEEPS)
     job.start("algo-1")
-    listens = ["sh", "-c", "until grep -q :1E60 /proc/net/tcp6; do sleep 0.01; done"]
-    assert 0 == job["algo-1"].host.popen(listens).wait()
+    assert 0 == call(job["algo-1"].host, "sh", "-c", "until grep -q :1E60 /proc/net/tcp6; do sleep 0.01; done")
     os.kill(launcher(job["algo-1"]), signal.SIGTERM)
     job.start("algo-2")
     ended = job.finish(SOON)
@@ -320,9 +338,9 @@ def test_a_host_that_is_stopped_before_the_leader_comes(cluster: MakeCluster) ->
     job = cluster(2)
     job.program(SLEEPS)
     job.start("algo-2")
-    while psutil.Process(launcher(job["algo-2"])).num_threads() < 2:
-        time.sleep(0.01)
-    os.kill(launcher(job["algo-2"]), signal.SIGTERM)
+    train = launcher(job["algo-2"])
+    wait_until(lambda: psutil.Process(train).num_threads() > 1, "the thread that looks for the leader")
+    os.kill(train, signal.SIGTERM)
     job.start("algo-1")
     ended = job.finish(SOON)
 
@@ -390,7 +408,7 @@ def test_a_strategy_in_which_hosts_serve_the_leader(cluster: MakeCluster) -> Non
     ports = {"algo-1": 7000, "algo-2": 7001, "algo-3": 7002}
     assert [f"{ports}\nfacts of algo-1 algo-2 algo-3\n", "", ""] == [host.stdout for host in ended.values()]
     assert all(host.succeeded and not host.left for host in ended.values())
-    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 1
+    assert_all_ended_at_once(ended)
 
 
 @pytest.mark.fault
@@ -490,7 +508,7 @@ def test_servers_are_stopped_when_all_programs_have_ended(cluster: MakeCluster) 
     assert all(host.succeeded and not host.left for host in ended.values()), ended["algo-1"].stderr
     for host in ended.values():
         assert ["server ready", "server stopped", "yes yes yes"] == sorted(host.stdout.splitlines())
-    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 2
+    assert_all_ended_at_once(ended)
 
 
 def test_a_program_that_does_not_decide(cluster: MakeCluster) -> None:
@@ -500,7 +518,7 @@ def test_a_program_that_does_not_decide(cluster: MakeCluster) -> None:
     ended = job.run()
 
     assert all(host.succeeded and not host.left for host in ended.values()), ended["algo-1"].stderr
-    assert max(host.at for host in ended.values()) - min(host.at for host in ended.values()) < 2
+    assert_all_ended_at_once(ended)
 
 
 def test_a_program_that_does_not_decide_and_ends_well(cluster: MakeCluster) -> None:
@@ -685,7 +703,7 @@ def test_a_stranger_who_sends_nonsense(cluster: MakeCluster) -> None:
         "        except ConnectionResetError:\n"
         "            pass\n"
     )
-    assert 0 == job["algo-2"].host.popen([sys.executable, "-c", attempt]).wait()
+    assert 0 == call(job["algo-2"].host, sys.executable, "-c", attempt)
     for each in job.jobs.values():
         (each.base / "go").touch()
 

@@ -8,11 +8,21 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from cluster import SHARED, SOON, Cluster, MakeCluster, Mpirun, assert_all_failed, running
+from cluster import (
+    PATIENCE,
+    SHARED,
+    SOON,
+    Cluster,
+    MakeCluster,
+    Mpirun,
+    assert_all_ended_at_once,
+    assert_all_failed,
+    call,
+    running,
+)
 from jobs import TRAIN
 
 pytestmark = pytest.mark.cluster
@@ -170,7 +180,7 @@ def test_only_the_leader_is_let_in(cluster: MakeCluster, mpirun: Mpirun) -> None
     )
     refused = job["algo-1"].host.popen(["sh", "-c", attempt], stderr=subprocess.PIPE, text=True)
 
-    assert "Permission denied (publickey)" in refused.communicate()[1]
+    assert "Permission denied (publickey)" in refused.communicate(timeout=PATIENCE)[1]
     assert 255 == refused.returncode
     os.kill(running(job, "algo-1", "sagemaker_framework.cli")[0], signal.SIGTERM)
     job.finish(SOON)
@@ -201,7 +211,7 @@ def test_another_host_in_place_of_one_of_the_job(cluster: MakeCluster) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    out, err = tried.communicate()
+    out, err = tried.communicate(timeout=PATIENCE)
 
     assert ["/own/bin:" + os.environ["PATH"], "255"] == out.splitlines(), err
     assert "Host key verification failed" in err
@@ -212,7 +222,7 @@ def test_a_locked_account(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job = cluster(2)
     mpi(job, mpirun, "print('ran')", processes=1)
     for each in job.jobs.values():
-        assert 0 == each.host.popen(["usermod", "--lock", "root"]).wait()
+        assert 0 == call(each.host, "usermod", "--lock", "root")
     ended = job.run()
 
     assert ["[0,algo-1] ran\n", "[1,algo-2] ran\n"] == [host.stdout for host in ended.values()], ended["algo-2"].stderr
@@ -226,7 +236,7 @@ def test_an_sshd_that_is_slow_to_come_up(cluster: MakeCluster, mpirun: Mpirun) -
         "mv /usr/sbin/sshd /usr/sbin/sshd.own && "
         "printf '#!/bin/sh\\nsleep 1\\nexec /usr/sbin/sshd.own \"$@\"\\n' > /usr/sbin/sshd && chmod +x /usr/sbin/sshd"
     )
-    assert 0 == job["algo-2"].host.popen(["sh", "-c", slow]).wait()
+    assert 0 == call(job["algo-2"].host, "sh", "-c", slow)
     ended = job.run()
 
     assert ["[0,algo-1] ran\n", "[1,algo-2] ran\n"] == [host.stdout for host in ended.values()], ended["algo-1"].stderr
@@ -241,7 +251,7 @@ def test_an_image_without_root(cluster: MakeCluster, mpirun: Mpirun) -> None:
     for each in job.jobs.values():
         script = f"useradd -m -u 4711 trainer && chown -R trainer /opt/ml /home/trainer && chmod a+x {above}"
         made = each.host.popen(["sh", "-c", script])
-        assert 0 == made.wait()
+        assert 0 == made.wait(PATIENCE)
         each.env["HOME"] = "/home/trainer"
     job.start(command=["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", *TRAIN])
     ended = job.finish()
@@ -294,13 +304,12 @@ def test_a_rank_that_fails(cluster: MakeCluster, mpirun: Mpirun, fault: str, how
     mpi(job, mpirun, RANK_3.format(fault=fault))
     job.start()
     job.expect("algo-2", "now")
-    now = time.monotonic()
     ended = job.finish(SOON)
 
     for host in ended.values():
         assert f"algo-2, rank 3: train.py {how}" == said_of_the_end(host.cause), ended["algo-1"].stderr
         assert (exit_code, False, []) == (host.returncode, host.has_success_marker, host.left), host.stderr
-    assert max(host.at for host in ended.values()) - now < 5
+    assert_all_ended_at_once(ended)
 
 
 #: Says that it has begun; when it is to stop, saves, which takes rank 1 longer, and exits.
@@ -461,14 +470,12 @@ def test_a_cut_link(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job = cluster(2)
     mpi(job, mpirun, SAVES.format(code=0))
     begin(job)
-    now = time.monotonic()
     job["algo-2"].host.partition()
-    ended = job.finish(30)
+    ended = job.finish(10 + SOON)
 
     for host, lost in (("algo-1", "algo-2 (host 2 of 2): this host"), ("algo-2", "algo-1 (host 1 of 2): the leader")):
         assert ended[host].cause.startswith(f"{lost} has not answered"), host
         assert (1, False, []) == (ended[host].returncode, ended[host].has_success_marker, ended[host].left)
-        assert ended[host].at - now < 10 + SOON
 
 
 @pytest.mark.fault
@@ -477,7 +484,7 @@ def test_a_missing_sshd(cluster: MakeCluster, mpirun: Mpirun) -> None:
     job = cluster(2)
     mpi(job, mpirun, "print('not reached')")
     hidden = job["algo-2"].host.popen(["mount", "--bind", "/dev/null", "/usr/sbin/sshd"])
-    assert 0 == hidden.wait()
+    assert 0 == hidden.wait(PATIENCE)
     cause = "this image has no sshd, which MPI on several hosts needs: install openssh-server in the Dockerfile"
 
     assert_all_failed(job.run(SOON), f"algo-2 (host 2 of 2): {cause}", 1)
@@ -488,7 +495,7 @@ def test_an_account_that_can_run_nothing(cluster: MakeCluster, mpirun: Mpirun) -
     """An account whose shell refuses everybody is named, instead of what mpirun makes of it."""
     job = cluster(2)
     mpi(job, mpirun, "print('not reached')")
-    assert 0 == job["algo-2"].host.popen(["usermod", "--shell", "/usr/sbin/nologin", "root"]).wait()
+    assert 0 == call(job["algo-2"].host, "usermod", "--shell", "/usr/sbin/nologin", "root")
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
@@ -559,10 +566,11 @@ def test_a_name_that_never_resolves(cluster: MakeCluster, mpirun: Mpirun) -> Non
 
 
 def test_hosts_leave_with_the_leader(cluster: MakeCluster, mpirun: Mpirun) -> None:
-    """When the last rank has ended, the other hosts end within a second of the leader, however many there are."""
+    """When the last rank has ended, the other hosts end at the leader's word, and none because the leader has gone."""
     job = cluster(4)
     mpi(job, mpirun, "from mpi4py import MPI; MPI.COMM_WORLD.barrier()", processes=1)
     ended = job.run()
 
     assert all(host.succeeded for host in ended.values())
-    assert max(host.at for host in ended.values()) - ended["algo-1"].at < 1
+    assert_all_ended_at_once(ended)
+    assert not any("leader went away" in host.stderr for host in ended.values())

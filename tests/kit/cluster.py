@@ -39,6 +39,9 @@ MakeCluster = Callable[..., "Cluster"]
 #: Seconds in which all hosts have to be gone after a fault.
 SOON = 15.0
 
+#: Seconds that anything else which a test waits for may take.
+PATIENCE = 60.0
+
 
 class Ended(Finished):
     """How the `train` command of one host ended.
@@ -231,6 +234,23 @@ class Cluster:
         return "\n".join(parts)
 
 
+def wait_until(is_so: Callable[[], object], what: str) -> None:
+    """Wait for something that no host writes, and that nobody is told of."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}"
+        time.sleep(0.01)
+
+
+def call(host: Host, *argv: str, **popen: Any) -> int:
+    """Run a command on a host, and return its exit code."""
+    process = host.popen(list(argv), **popen)
+    try:
+        return process.wait(PATIENCE)
+    finally:
+        process.kill()
+
+
 def running(job: Cluster, host: str, what: str) -> list[int]:
     """The processes of a host with `what` on their command line."""
     return [process.pid for process in job[host].host.processes() if what in process.command]
@@ -239,6 +259,11 @@ def running(job: Cluster, host: str, what: str) -> list[int]:
 def place(job: Cluster, host: str) -> str:
     """The host's name and place, as failure reasons have them."""
     return f"{host} (host {job.names.index(host) + 1} of {len(job.names)})"
+
+
+def assert_all_ended_at_once(ended: Mapping[str, Ended]) -> None:
+    """Whatever was asked to end on these hosts did so by itself: nobody waited until it had to be killed."""
+    assert [] == [line for host in ended.values() for line in host.stderr.splitlines() if "did not end within" in line]
 
 
 def assert_all_failed(ended: Mapping[str, Ended], cause: str, exit_code: int = 1) -> None:
