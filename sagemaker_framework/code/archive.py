@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.code.folder import CodeFolder
 
-#: What can be unpacked, for messages.
+#: The kinds of archive that can be unpacked, for messages.
 SUPPORTED = ".tar, .tar.gz, .tar.bz2, .tar.xz, .tar.zst or .zip"
 
 _MAGIC = {
@@ -31,25 +31,26 @@ _MAGIC = {
 }
 _BLOCK = 512  # bytes of a tar header
 _CHUNK = 1 << 20  # bytes
-_LONGEST_TARGET = 4096  # bytes of a symlink's target that Linux takes
+_LONGEST_TARGET = 4096  # bytes: Linux takes no longer target of a symlink
 
 
 def unpack(stream: BufferedReader, folder: CodeFolder) -> bool:
     """Unpack the archive in `stream`, whose first bytes tell its kind.
 
-    Tar archives are neither held in memory nor copied to the disk. A zip's contents stand
-    at its end, so one that cannot seek is first copied to an unnamed file.
+    A tar archive streams through: it is neither held in memory nor copied to the disk. A
+    zip's table of contents stands at its end, so a zip that cannot seek is first copied to
+    an unnamed file.
 
     Args:
-        stream: at the archive's start; with a buffer of at least 512 bytes.
-        folder: where the members go.
+        stream: the archive, at its start, with a buffer of at least 512 bytes.
+        folder: the folder that receives the members.
 
     Returns:
-        Whether it is an archive; when not, nothing was done, and nothing read.
+        True if it is an archive; if not, nothing was read and nothing was changed.
 
     Raises:
         SourceError: the archive is corrupt, empty, or has a member that is refused.
-        OSError: the disk is full, or another trouble with it.
+        OSError: the disk is full, or cannot be written.
     """
     kind = _kind(stream.peek(_BLOCK)[:_BLOCK])
     if kind is None:
@@ -63,14 +64,15 @@ def unpack(stream: BufferedReader, folder: CodeFolder) -> bool:
         raise
     except Exception as error:  # The decoders share no base: zlib.error, LZMAError, struct.error, ...
         if getattr(error, "errno", None):
-            raise  # The disk, or what the stream reads from.
+            raise  # The disk failed, or the source of the stream did.
         what = kind if kind in ("tar", "zip") else f"{kind}-compressed tar"
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise SourceError(
-            f"{folder.source} is no intact {what} archive, but truncated or corrupt ({why}); make and upload it again"
+            f"{folder.source} is not an intact {what} archive, but truncated or corrupt ({why}); "
+            "make and upload it again"
         ) from error
     if not folder.added:
-        raise SourceError(f"{folder.source} is an empty archive: there is no file in it; pack the program's files")
+        raise SourceError(f"{folder.source} is an empty archive: it contains no file; pack the program's files")
     return True
 
 
@@ -94,7 +96,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _decompressed(stream: BufferedReader, kind: str, folder: CodeFolder) -> Any:
-    """The tar archive in the compressed `stream`: a binary file that can only be read forwards."""
+    """Return the tar archive in the compressed `stream`: a binary file that can only be read forwards."""
     try:
         if kind == "gzip":
             import gzip
@@ -137,18 +139,18 @@ def _unpack_tar(stream: IO[bytes], folder: CodeFolder) -> None:
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_strict_member()) as tar:
         for member in tar:
             _add_tar_member(tar, member, folder)
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every one.
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them.
     while stream.read(_CHUNK):
-        pass  # Checksums stand at the end.
+        pass  # The checksum stands at the end, and is only verified when it is read.
 
 
 def _strict_member() -> type[tarfile.TarInfo]:
     import tarfile
 
     class StrictMember(tarfile.TarInfo):
-        """A member whose header, when broken, is an error; to tarfile it is the archive's end.
+        """A member with a broken header is an error; plain tarfile takes it for the end of the archive.
 
-        So is the lack of an end marker: a tar cut off between two members is truncated.
+        A missing end marker is an error too: a tar that is cut off between two members is truncated.
         """
 
         @classmethod
@@ -172,7 +174,7 @@ def _add_tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: CodeF
         folder.add_hard_link(member.name, member.linkname)
     elif member.isreg():
         content = tar.extractfile(member)
-        assert content is not None  # It is for regular files.
+        assert content is not None  # A regular file always has content.
         folder.add_file(member.name, content, member.mode, member.mtime)
     else:
         kind = "a device" if member.isblk() or member.ischr() else "a FIFO" if member.isfifo() else "of unknown type"
@@ -197,7 +199,7 @@ def _unpack_zip(stream: IO[bytes], folder: CodeFolder) -> None:
 
 
 def _add_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: CodeFolder) -> None:
-    mode = member.external_attr >> 16  # Of Unix; 0 where the archive was made without.
+    mode = member.external_attr >> 16  # The Unix mode; 0 in an archive made elsewhere.
     if member.filename.endswith("/") or stat.S_ISDIR(mode):
         folder.add_folder(member.filename, stat.S_IMODE(mode) or 0o755)
         return

@@ -1,8 +1,8 @@
 """The code folder, and the only ways in which a submission may change it.
 
-What is submitted is not trusted: whatever an archive says, nothing is written outside
-of the folder or through a symlink, and no member becomes a device or gains privileges.
-Checked here rather than by tarfile's filters, which depend on Python's patch version.
+Submissions are not trusted: whatever an archive says, nothing is written outside of the
+folder or through a symlink, and no member becomes a device or gains privileges. These
+checks are here, and not left to tarfile's filters, which depend on Python's patch version.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20  # bytes
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-_NAMED = 5  # replaced files that the log names
+_NAMED = 5  # replaced files that the log lists by name
 
 
 class CodeFolder:
     """Puts the members of one submission into the code folder.
 
-    A member replaces what has its name, be that a file, a symlink or a folder; whatever
-    else is in the folder stays. Member names are relative, with "/" between the parts.
+    A member replaces a file, symlink or folder of the same name. Everything else in the
+    folder stays. Member names are relative, with "/" between the parts.
 
     Args:
-        path: the folder; it is created when it is missing.
-        source: where the submission comes from, for messages.
+        path: the folder; `CodeFolder` creates it if it is missing.
+        source: the origin of the submission, for messages.
     """
 
     def __init__(self, path: str, source: str) -> None:
         self.path = os.path.realpath(path)
         self.source = source
-        #: How many files and links were added.
+        #: The number of files and links that were added.
         self.added = 0
-        self._own: set[str] = set()  # What this submission has created.
-        self._real = {""}  # Folders known to be real ones, not symlinks.
+        self._own: set[str] = set()  # The paths that this submission created.
+        self._real = {""}  # Folders known not to be symlinks.
         self._replaced: list[str] = []
         os.makedirs(self.path, exist_ok=True)
 
     def add_folder(self, name: str, mode: int = 0o755) -> None:
-        """Make `name` a folder; of one that exists, the mode stays.
+        """Make `name` a folder; an existing folder keeps its mode.
 
         Raises:
-            SourceError: the member is refused, as in every method here.
+            SourceError: the member is refused. Every method here raises it for that.
         """
         parts = self._parts(name)
         if parts:
@@ -58,10 +58,10 @@ class CodeFolder:
         """Make `name` a file.
 
         Args:
-            name: the member.
-            content: what it is to hold, read to its end.
-            mode: permissions; never granted are setuid and its like, and writing for others than the owner.
-            mtime: when it was last modified, in seconds since the epoch.
+            name: the name of the member.
+            content: the content; it is read to its end.
+            mode: the permissions; setuid, setgid, sticky and write access for group and others are never granted.
+            mtime: the time of its last change, in seconds since the epoch.
         """
         path = self._claim(name)
         with open(path, "wb", opener=lambda path, _: os.open(path, _CREATE, 0o600)) as file:
@@ -71,11 +71,11 @@ class CodeFolder:
         try:
             os.utime(path, (mtime, mtime), follow_symlinks=False)
         except (OverflowError, ValueError, OSError):
-            pass  # A time that this file system cannot keep; the content matters.
+            pass  # This file system cannot keep that time.
 
     def add_symlink(self, name: str, target: str) -> None:
-        """Make `name` a symlink to `target`, which has to be relative and inside of the code folder."""
-        # With ".." only in front, and nothing below symlinks, text tells where it leads.
+        """Make `name` a symlink to `target`, which must be relative and inside of the code folder."""
+        # ".." is only allowed in front, and nothing is below symlinks: the string alone tells where it leads.
         parts = [part for part in target.split("/") if part not in ("", ".")]
         ups = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
         if not target or target.startswith("/") or ".." in parts[ups:] or ups >= len(self._parts(name)):
@@ -83,23 +83,23 @@ class CodeFolder:
         self.keep_symlink(name, target)
 
     def keep_symlink(self, name: str, target: str) -> None:
-        """Make `name` a symlink to `target`, wherever that leads. Not for archives."""
+        """Make `name` a symlink to `target`, even if that is outside of the folder. Not for archives."""
         os.symlink(target, self._claim(name))
 
     def add_hard_link(self, name: str, target: str) -> None:
-        """Make `name` another name of the file `target` of the code folder."""
+        """Make `name` a hard link to the file `target` of the code folder."""
         parts = _inside(target)
         if not parts or not self._is_file(parts):
-            raise self.refusal(name, f"is a hard link to {target!r}, which is no file of the code folder")
+            raise self.refusal(name, f"is a hard link to {target!r}, which is not a file of the code folder")
         if parts != self._parts(name):
             os.link(self._at("/".join(parts)), self._claim(name))
 
     def refusal(self, name: str, reason: str) -> SourceError:
-        """The error that says why the member `name` is refused."""
+        """Return the error that says why the member `name` is refused."""
         return SourceError(f"{self.source}: the member {name!r} {reason}; pack the source without it")
 
     def log_replaced(self) -> None:
-        """Say which of the files that the image had were replaced, if any."""
+        """Log which of the image's files were replaced, if any."""
         if not self._replaced:
             return
         count = len(self._replaced)
@@ -109,7 +109,7 @@ class CodeFolder:
         log.info(f"The submitted source replaced {files} of the image in {self.path}: {names}{more}")
 
     def _claim(self, name: str) -> str:
-        """The path for the file or link `name`, now free, in a real folder."""
+        """Free the path of the file or link `name`, in a real folder, and return it."""
         parts = self._parts(name)
         if not parts:
             raise self.refusal(name, "would replace the code folder itself")
@@ -127,7 +127,7 @@ class CodeFolder:
         return parts
 
     def _enter(self, parts: list[str], name: str) -> None:
-        """See to it that the folders which `parts` lead through are real ones."""
+        """Make sure that the folders on the way to `parts` are real folders."""
         for depth in range(1, len(parts) + 1):
             relative = "/".join(parts[:depth])
             if relative in self._real:
@@ -159,7 +159,7 @@ class CodeFolder:
             os.unlink(path)
 
     def _is_file(self, parts: list[str]) -> bool:
-        """Whether `parts` lead to a regular file, and not through a symlink."""
+        """Tell whether `parts` lead to a regular file, without any symlink on the way."""
         *folders, file = (_mode(self._at("/".join(parts[: depth + 1]))) for depth in range(len(parts)))
         return stat.S_ISREG(file) and all(map(stat.S_ISDIR, folders))
 
@@ -168,7 +168,7 @@ class CodeFolder:
 
 
 def _inside(name: str) -> list[str] | None:
-    """The parts of a member's name, none for the folder itself; None when it leads out of the folder."""
+    """Return the parts of a member's name, none for the folder itself; None if it leads out of the folder."""
     if name.startswith("/"):
         return None
     parts: list[str] = []
@@ -183,7 +183,7 @@ def _inside(name: str) -> list[str] | None:
 
 
 def _mode(path: str) -> int:
-    """The type and permissions of `path` itself, symlink or not; 0 when there is nothing."""
+    """Return the type and permissions of `path` itself, not of a symlink's target; 0 if nothing is there."""
     try:
         return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

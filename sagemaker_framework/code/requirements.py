@@ -1,4 +1,4 @@
-"""Installs what the user's code requires: its requirements.txt, and the project that the code is."""
+"""Installs the requirements of the user's code: its requirements.txt, and the project that it is."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _DEFAULTS = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
-    # Debian and Ubuntu have pip refuse to touch their Python (PEP 668). The container ends with the job.
+    # On Debian and Ubuntu, pip refuses to change the system's Python (PEP 668). The container ends with the job.
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
     "UV_BREAK_SYSTEM_PACKAGES": "1",
-    # Lines broken at the width of no terminal, which older versions of uv do, hide the exception of a build.
+    # Older versions of uv wrap lines even without a terminal, which hides the exception of a build.
     "UV_NO_WRAP": "1",
 }
 
-#: Where uv looks for what pip is told by a setting. uv ignores pip's own variables and files on
-#: purpose ("Compatibility with pip", the uv documentation); a job should not have to know who installs.
+#: uv's variable for each setting of pip that says where packages are. uv ignores pip's own variables and files on
+#: purpose ("Compatibility with pip", the uv documentation), but a job need not know which of the two installs.
 _IN_UV = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
@@ -40,36 +40,36 @@ _TRACEBACK = "Traceback (most recent call last):"
 _CROSS = "\N{MULTIPLICATION SIGN} "
 _ERRORS = ("ERROR: ", "error: ", _CROSS)
 _CAUSES = ("╰─>", "╰─▶", "├─▶", "cause:", "Caused by:")
-#: What pip and uv say of an index that they get no answer from, before they say that it has no such package.
+#: What pip and uv write when an index does not answer, before they say that it does not have the package.
 _INDEX_TROUBLES = ("connection broken by", "Credentials not correct", "Could not fetch URL", "hint: An index")
-_LONGEST = 600  # characters of a cause, so that it leaves room in the 1,024 that SageMaker shows
+_LONGEST = 600  # characters of a cause; SageMaker shows 1,024 of the whole message
 _MOST_LINES = 40
 
 
 def is_project(folder: str) -> bool:
-    """Whether `folder` can be installed: it has a setup.py, or a pyproject.toml that does not only configure tools."""
+    """Tell whether `folder` can be installed: it has a setup.py, or a pyproject.toml with more than tools' settings."""
     if os.path.isfile(os.path.join(folder, "setup.py")):
         return True
-    # Not parsed: before Python 3.11 that takes a dependency.
+    # Not parsed: before Python 3.11 that needs a library.
     tables = (line.replace(" ", "") for line in _read(os.path.join(folder, "pyproject.toml")).splitlines())
     return any(table.startswith(("[project]", "[project.", "[build-system]")) for table in tables)
 
 
 def install(code_dir: str, interpreter: str, run: Run, *, region: str | None = None) -> None:
-    """Install requirements.txt and the project that `code_dir` holds, at once; nothing where it holds neither.
+    """Install requirements.txt and the project in `code_dir`, in one step; do nothing if it has neither.
 
-    uv does it where it is on PATH, else pip. Either finds packages where pip is configured to
-    look: `PIP_*`, pip.conf, the CodeArtifact repository that `CA_REPOSITORY_ARN` names. What is
-    set for uv itself (`UV_*`) goes first with uv.
+    Uses uv if it is on PATH, else pip. Both look for packages where pip is configured to:
+    `PIP_*`, pip.conf, the CodeArtifact repository that `CA_REPOSITORY_ARN` names. With uv,
+    its own settings (`UV_*`) take precedence.
 
     Args:
         code_dir: the code folder.
         interpreter: the path of the Python to install for.
-        run: starts a process and waits for its end, supervised.
-        region: the AWS region of the job, for an ARN that names none.
+        run: starts a process under supervision and waits for its end.
+        region: the job's AWS region, for an ARN that does not name one.
 
     Raises:
-        InstallError: with the installer's own words.
+        InstallError: the installation failed; the message quotes the installer.
         JobStopped: the job was asked to stop meanwhile.
     """
     wanted = {}
@@ -119,7 +119,7 @@ def _read(file: str) -> str:
 
 
 def _codeartifact_index(arn: str, region: str | None) -> str:
-    """The URL of a CodeArtifact repository, with a token in it that is good for some hours."""
+    """Return the URL of a CodeArtifact repository; it contains a token that is valid for some hours."""
     try:
         prefix, _, service, arn_region, owner, path = arn.split(":")
         kind, domain, repository = path.split("/")
@@ -158,7 +158,7 @@ def _no_codeartifact(arn: str, error: Exception, remedy: str) -> InstallError:
 
 
 def _pip_settings(interpreter: str, env: dict[str, str]) -> dict[str, str]:
-    """pip's settings by the names of its options, from its files and variables ("Configuration" in its manual)."""
+    """Return pip's settings, from its files and variables ("Configuration" in its manual), by option name."""
     from configparser import Error, RawConfigParser
 
     home = os.path.expanduser("~")
@@ -171,7 +171,7 @@ def _pip_settings(interpreter: str, env: dict[str, str]) -> dict[str, str]:
     try:
         parser.read([] if own == os.devnull else files, encoding="utf-8")
     except (Error, UnicodeDecodeError):
-        pass  # pip itself says so, if it is pip that installs.
+        pass  # If pip installs, it reports that itself.
     settings = {}
     for section in ("global", "install"):
         if parser.has_section(section):
@@ -183,17 +183,17 @@ def _pip_settings(interpreter: str, env: dict[str, str]) -> dict[str, str]:
 
 
 def _tell_uv(settings: dict[str, str], requirements: str, env: dict[str, str]) -> list[str]:
-    """Add to `env` what makes uv do as pip is told; the options for what uv has no variable for."""
+    """Add pip's settings to `env` in uv's words; return as options those for which uv has no variable."""
     for setting, names in _IN_UV.items():
         if settings.get(setting) and not any(env.get(name) for name in names):
             env[names[0]] = settings[setting].replace(" ", ",") if setting == "find-links" else settings[setting]
     if "extra-index-url" in settings or "--extra-index-url" in requirements:
-        # pip takes the best version of all indexes; uv by itself looks no further than the first that has any.
+        # pip takes the best version of all indexes; uv, by default, stops at the first index that has the package.
         env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on", "t", "y") else []
 
 
-# -- what the installer says ----------------------------------------------------------------------
+# -- the installer's output -----------------------------------------------------------------------
 
 
 def _error(what: str, interpreter: str, ended: ProcessResult) -> InstallError:
@@ -211,12 +211,12 @@ def _error(what: str, interpreter: str, ended: ProcessResult) -> InstallError:
 
 
 def _cause(lines: Sequence[str]) -> str:
-    """The last error that pip or uv names, and the reason that it only shows further up, in one line."""
+    """Return the last error of pip or uv, with the reason that stands further up, in one line."""
     error = reason = trouble = ""
     for index, line in enumerate(lines):
         text = line.strip()
         if text.startswith(_ERRORS):
-            if "ResolutionImpossible" not in text:  # Only says where to read about the error before it.
+            if "ResolutionImpossible" not in text:  # It only refers to the error before it.
                 error = _paragraph(lines[index:])
         elif text == _TRACEBACK:
             reason = _exception(lines[index:])
@@ -236,7 +236,7 @@ def _cause(lines: Sequence[str]) -> str:
 
 
 def _paragraph(lines: Sequence[str]) -> str:
-    """The first of `lines` and those that belong to it, in one line, without the frame that is drawn around them."""
+    """Join the first of `lines` and its continuation lines into one line, without the frame around them."""
     said = ""
     for line in lines:
         text = line.strip(" │")
@@ -250,7 +250,7 @@ def _paragraph(lines: Sequence[str]) -> str:
 
 
 def _exception(lines: Sequence[str]) -> str:
-    """The exception that a traceback ends with: the next line that stands no deeper than its heading."""
+    """Return the exception at the end of a traceback: the first line that is not indented deeper than the heading."""
     heading = len(lines[0]) - len(lines[0].lstrip())
     for line in lines[1:]:
         if line.strip() and len(line) - len(line.lstrip()) <= heading:

@@ -19,61 +19,61 @@ _CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60  # seconds
 _RESUMES = 5  # of one download
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0  # seconds before a resume; doubled each time
 _BUFFER = 1 << 20  # bytes
-_CHUNK = 1 << 16  # bytes; what a broken connection costs at the most
+_CHUNK = 1 << 16  # bytes; a broken connection loses no more than that
 _MIB = 1 << 20
-_LARGE = 32 * _MIB  # bytes from which on the log tells how far a download is
+_LARGE = 32 * _MIB  # bytes; the log shows the progress of larger downloads
 
 
 def open_object(
     uri: str, region: str | None = None, *, sleep: Callable[[float], None] = time.sleep
 ) -> io.BufferedReader:
-    """The content of an S3 object, to be read forwards.
+    """Open an S3 object as a stream that is read forwards.
 
     Args:
         uri: s3://bucket/key.
-        region: where the bucket is; AWS_REGION, AWS_DEFAULT_REGION or SAGEMAKER_REGION when not given.
+        region: the bucket's region; if None, AWS_REGION, AWS_DEFAULT_REGION or SAGEMAKER_REGION.
         sleep: waits so many seconds, before a broken connection is replaced.
 
     Raises:
-        SourceError: the object cannot be read. The stream's methods raise it too.
+        SourceError: the object cannot be read. The methods of the stream raise it too.
     """
     source = _Object(uri, region)
     return io.BufferedReader(_Download(source, source.get(), sleep), _BUFFER)
 
 
 class _Object:
-    """Gets one object, and tells why when it cannot."""
+    """An S3 object, and the reason why it cannot be read."""
 
     def __init__(self, uri: str, region: str | None) -> None:
         self.uri = uri
         self._bucket, _, self._key = uri.partition("://")[2].partition("/")
         if not self._bucket or not self._key or self._key.endswith("/"):
-            raise SourceError(f"{uri} names no S3 object; give one archive as s3://bucket/key")
+            raise SourceError(f"{uri} does not name an S3 object; give one archive as s3://bucket/key")
         self._region = region
         self._client: Any = None
 
     def get(self, **conditions: str) -> dict[str, Any]:
-        """The response to GetObject.
+        """Request the object from S3 (GetObject) and return the response.
 
         Raises:
-            SourceError: there is none.
+            SourceError: S3 refuses, or cannot be reached.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             self._client = self._client or _new_client(self._region)
             response: dict[str, Any] = self._client.get_object(Bucket=self._bucket, Key=self._key, **conditions)
-        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: the endpoint is no URL.
+        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: the endpoint is not a URL.
             raise self.failure(_cause(error)) from error
         return response
 
     def failure(self, cause: str) -> SourceError:
-        """The error that says why the object cannot be had."""
+        """Return the error that says why the object cannot be downloaded."""
         return SourceError(f"{self.uri} cannot be downloaded: {cause}")
 
 
 class _Download(io.RawIOBase):
-    """The bytes of an object in order, over as many connections as it takes."""
+    """The bytes of an object in order, over several connections if one breaks."""
 
     def __init__(self, source: _Object, response: dict[str, Any], sleep: Callable[[float], None]) -> None:
         self._object = source
@@ -83,7 +83,7 @@ class _Download(io.RawIOBase):
         self._etag: str = response.get("ETag", "")
         self._position = 0  # bytes read
         self._resumes = 0
-        self._percent = 0  # last told
+        self._percent = 0  # last logged
         self._ended = False
         self._started = time.monotonic()
 
@@ -95,7 +95,7 @@ class _Download(io.RawIOBase):
         super().close()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the whole of `buffer`, unless the object ends."""
+        """Fill the whole of `buffer`, except at the end of the object."""
         view = memoryview(buffer)
         filled = 0
         while filled < len(view):
@@ -123,7 +123,7 @@ class _Download(io.RawIOBase):
                 return chunk
 
     def _resume(self, cause: Exception) -> None:
-        """Replace the broken connection by one that goes on from the byte reached."""
+        """Replace the broken connection by one that continues at the next byte."""
         self._body.close()
         if self._resumes == _RESUMES:
             raise self._object.failure(
@@ -169,7 +169,7 @@ def _new_client(region: str | None) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """What `error`, of boto3's client, means, and what to do about it."""
+    """Say what an error of boto3's client means, and what to do about it."""
     from botocore import exceptions as known
 
     said = _one_line(error)
@@ -183,7 +183,7 @@ def _cause(error: Exception) -> str:
 
 
 def _refusal(response: dict[str, Any], said: str) -> str:
-    """What a response other than 2xx means."""
+    """Say what an S3 response other than 2xx means."""
     code = response.get("Error", {}).get("Code", "")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
@@ -202,5 +202,5 @@ def _one_line(error: Exception) -> str:
 
 
 def _size(count: int) -> str:
-    """`count` bytes, for people."""
+    """Write a number of bytes for people, such as `1.5 MiB`."""
     return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count / 1024:.1f} KiB"

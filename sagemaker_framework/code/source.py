@@ -10,24 +10,24 @@ from sagemaker_framework.code import archive, s3
 from sagemaker_framework.code.folder import CodeFolder
 from sagemaker_framework.errors import SourceError
 
-#: A file with such a name was meant to be unpacked, whatever it holds.
+#: A file with such a name is meant to be unpacked, whatever its content is.
 _ARCHIVE_NAMES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip")
 
 
 def fetch(uri: str, code_dir: str, *, region: str | None = None) -> None:
     """Bring the user's code to `code_dir`.
 
-    What is submitted wins over what the image has there, and the log says what it
-    replaced; the image's other files stay.
+    Submitted files replace files of the image with the same name, and the log lists those.
+    The image's other files stay.
 
     Args:
-        uri: s3://bucket/key of an archive, or the path (also as file://) of a folder, an
-            archive or a single file. Nothing is done when it is `code_dir` itself.
-        code_dir: the code folder; it is created when it is missing.
-        region: of the bucket; AWS_REGION, AWS_DEFAULT_REGION or SAGEMAKER_REGION when not given.
+        uri: s3://bucket/key of an archive; or the path (file:// is allowed) of a folder, an
+            archive or a single file. If it is `code_dir` itself, nothing is done.
+        code_dir: the code folder; it is created if it is missing.
+        region: the bucket's region; if None, AWS_REGION, AWS_DEFAULT_REGION or SAGEMAKER_REGION.
 
     Raises:
-        SourceError: the code cannot be had: why, in one line, and what to do.
+        SourceError: the code cannot be fetched. The message says why, and what to do.
     """
     name = uri if uri.isprintable() else repr(uri)
     scheme, separator, rest = uri.partition("://")
@@ -39,7 +39,7 @@ def fetch(uri: str, code_dir: str, *, region: str | None = None) -> None:
         elif scheme.lower() == "s3":
             _fetch_s3(uri, code_dir, name, region)
         else:
-            # What follows "?" may be a signature.
+            # A signature may follow the "?".
             raise SourceError(f"{name.partition('?')[0]} cannot be fetched; use s3://bucket/key or a local path")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -59,7 +59,7 @@ def _fetch_s3(uri: str, code_dir: str, name: str, region: str | None) -> None:
     folder = CodeFolder(code_dir, name)
     with s3.open_object(uri, region) as stream:
         if not archive.unpack(stream, folder):
-            raise SourceError(f"{name} is no archive; upload the code as {archive.SUPPORTED}")
+            raise SourceError(f"{name} is not an archive; upload the code as {archive.SUPPORTED}")
     folder.log_replaced()
 
 
@@ -86,7 +86,7 @@ def _copy_or_unpack(path: str, folder: CodeFolder) -> None:
             return
         if name.endswith(_ARCHIVE_NAMES):
             raise SourceError(
-                f"{folder.source} is no archive, though called one; submit the code as {archive.SUPPORTED}"
+                f"{folder.source} is not an archive, although its name says so; submit the code as {archive.SUPPORTED}"
             )
         if os.path.realpath(path) != os.path.realpath(os.path.join(folder.path, name)):
             status = os.fstat(stream.fileno())
@@ -94,13 +94,13 @@ def _copy_or_unpack(path: str, folder: CodeFolder) -> None:
 
 
 def _copy_folder(path: str, name: str, folder: CodeFolder, roots: tuple[str, ...]) -> None:
-    """Copy what is in `path` below the member `name`.
+    """Copy the content of `path` below the member `name`.
 
     Args:
-        path: a folder, without symlinks in its path.
+        path: a folder; no part of its path is a symlink.
         name: "" for the code folder itself.
-        folder: where to.
-        roots: the submitted folder, and those that symlinks have led to on the way here.
+        folder: the folder to copy to.
+        roots: the submitted folder, then the target of each symlink on the way here.
     """
     _refuse_overlap(path, folder)
     with os.scandir(path) as entries:
@@ -125,7 +125,7 @@ def _copy(path: str, member: str, folder: CodeFolder, roots: tuple[str, ...]) ->
 
 
 def _copy_symlink(path: str, member: str, folder: CodeFolder, roots: tuple[str, ...]) -> None:
-    """Keep a symlink that dangles or stays within what is copied; of another, copy what it leads to."""
+    """Keep a symlink that dangles or stays within the copied folder; copy the target of any other."""
     target = os.path.realpath(path)
     if not os.path.exists(path):
         folder.keep_symlink(member, os.readlink(path))
@@ -145,5 +145,5 @@ def _refuse_overlap(path: str, folder: CodeFolder) -> None:
 
 
 def _contains(folder: str, path: str) -> bool:
-    """Whether `path` is `folder` or below it; both without symlinks."""
+    """Tell whether `path` is `folder` or below it; both without symlinks."""
     return os.path.commonpath([folder, path]) == folder

@@ -438,7 +438,7 @@ def test_endless_headers(code: Code) -> None:
 
 def test_compressed_file_that_is_no_tar(code: Code) -> None:
     """A gzip file of something else than a tar fails the job."""
-    assert "is no intact gzip-compressed tar archive" in code.refuse(COMPRESSIONS["gzip"](b"print()\n" * 100))
+    assert "is not an intact gzip-compressed tar archive" in code.refuse(COMPRESSIONS["gzip"](b"print()\n" * 100))
 
 
 @pytest.mark.parametrize(

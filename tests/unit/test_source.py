@@ -100,7 +100,7 @@ def test_file_uri(submitted: Path, code: Path) -> None:
 
 
 def test_single_file(submitted: Path, code: Path) -> None:
-    """A local file that is no archive is copied under its name."""
+    """A local file that is not an archive is copied under its name."""
     fetch(str(submitted / "train.py"), str(code))
 
     assert files(code) == ["train.py"]
@@ -325,10 +325,10 @@ def test_s3_object_that_is_no_archive(s3: Any, code: Path) -> None:
 
 
 def test_empty_s3_object(s3: Any, code: Path) -> None:
-    """An object of no bytes is no archive."""
+    """An object of no bytes is not an archive."""
     s3.put_object(Bucket="code", Key="source.tar.gz", Body=b"")
 
-    assert "is no archive" in refusal("s3://code/source.tar.gz", code)
+    assert "is not an archive" in refusal("s3://code/source.tar.gz", code)
 
 
 def test_errors_are_one_line(code: Path) -> None:
