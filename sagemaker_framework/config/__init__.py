@@ -1,1 +1,1 @@
-"""What is known of the job on this host: its configuration files, settings, hardware and folders."""
+"""The configuration of the job on this host: files, hyperparameters, settings, hardware and folders."""

@@ -1,4 +1,4 @@
-"""TrainingEnv: what is known of the job on this host."""
+"""TrainingEnv: the facts about the job on this host."""
 
 from __future__ import annotations
 
@@ -23,65 +23,64 @@ if TYPE_CHECKING:
 class TrainingEnv(Mapping["str", "Any"], Record):
     """A read-only snapshot of the job on this host.
 
-    A mapping of its attributes too, all but `settings`: `env["hosts"]` is `env.hosts`. The attributes that
-    sagemaker-containers and sagemaker-training have keep their names and values.
+    It is also a mapping of its attributes, except `settings`: `env["hosts"]` is `env.hosts`. Attributes that exist in
+    sagemaker-containers and sagemaker-training keep their names and values.
 
-    Nothing of it can be changed, nor can the dicts and lists in it; `evolve(model_dir="/tmp")` makes a changed copy.
-    `dict(env.hyperparameters)` and `list(env.hosts)` are plain, and what is nested in them is still read-only;
-    `copy.deepcopy` makes all of it plain.
+    Neither the attributes nor the dicts and lists in them can be changed; `evolve(model_dir="/tmp")` returns a changed
+    copy. `dict(env.hyperparameters)` and `list(env.hosts)` are plain copies whose nested values are still read-only;
+    `copy.deepcopy` makes a copy that is plain throughout.
 
     Beside the attributes: `is_enabled(distribution)`, `to_cmd_args(hyperparameters)`, `to_env_vars()`, `distributions`,
     `leader`, `is_leader`.
 
     Attributes:
-        hyperparameters: those of the user's program, decoded.
+        hyperparameters: the decoded hyperparameters of the user's program.
         additional_framework_parameters: the `sagemaker_*` hyperparameters for the image's framework.
         resource_config: the content of resourceconfig.json.
         input_data_config: the content of inputdataconfig.json.
-        user_entry_point: the program's name, from `SAGEMAKER_PROGRAM` or `sagemaker_program`; None where neither is.
-        module_name: the same without a trailing `.py`.
-        module_dir: where the user's code comes from: an S3 URI, a folder, an archive.
-        log_level: as Python numbers levels (20 is INFO).
+        user_entry_point: the program's name, from `SAGEMAKER_PROGRAM` or `sagemaker_program`; None if neither is set.
+        module_name: `user_entry_point` without a trailing `.py`.
+        module_dir: the source of the user's code: an S3 URI, or the path of a folder, an archive or a file.
+        log_level: the log level as Python's `logging` numbers it (20 is INFO).
         framework_module: the value of `SAGEMAKER_TRAINING_MODULE`, or None.
         current_host: this host's name, such as `algo-1`.
         hosts: the names of all hosts, in the service's order.
-        host_count: how many hosts there are.
-        current_host_rank: this host's place in `hosts`, from 0.
-        master_hostname: the leader, the first host of those that take part in the distribution.
-        is_master: whether this host is the leader.
-        current_instance_type: such as `ml.m5.xlarge`; `local` where the service names none.
-        current_instance_group: the group that this host is in; `homogeneousCluster` where there are no groups.
+        host_count: the number of hosts.
+        current_host_rank: this host's index in `hosts`, from 0.
+        master_hostname: the leader's name: the first host that takes part in the distribution.
+        is_master: True if this host is the leader.
+        current_instance_type: this host's instance type, such as `ml.m5.xlarge`; `local` if the service names none.
+        current_instance_group: this host's instance group; `homogeneousCluster` if the job has no groups.
         current_instance_group_hosts: the hosts of that group.
         instance_groups: the names of the groups of a heterogeneous cluster.
         instance_groups_dict: the groups as resourceconfig.json describes them, by name.
-        is_hetero: whether there is more than one group.
+        is_hetero: True if there is more than one group.
         distribution_instance_groups: the groups that take part in the distribution.
         distribution_hosts: the hosts that take part in it.
-        network_interface_name: such as `eth0`.
-        topology: which capacity unit each host is in (UltraServers), else empty.
+        network_interface_name: the network interface between hosts, such as `eth0`.
+        topology: the capacity unit of each host (UltraServers); empty elsewhere.
         channel_input_dirs: the folder of each channel, by the channel's name.
         base_dir: `/opt/ml`, or `SAGEMAKER_BASE_DIR`.
-        code_dir: where the program is.
-        model_dir: what the program leaves here becomes model.tar.gz.
+        code_dir: the folder of the program.
+        model_dir: the folder for the model; SageMaker packs it into model.tar.gz.
         input_dir: the folder of configuration and data.
-        input_config_dir: the configuration files.
-        input_data_dir: the channels' folders.
-        output_dir: the failure and success files.
-        output_data_dir: what the program leaves here becomes output.tar.gz.
-        output_intermediate_dir: for files that go out while training runs.
+        input_config_dir: the folder of the configuration files.
+        input_data_dir: the folder of the channels' folders.
+        output_dir: the folder of the failure and success files.
+        output_data_dir: the folder for other results; SageMaker packs it into output.tar.gz.
+        output_intermediate_dir: the folder for files that are uploaded while training runs.
         job_name: the job's name, or None.
         region: the AWS region, or None.
         s3_output: the value of `sagemaker_s3_output`, or None.
-        tuning_objective_metric: what the hyperparameter tuning job that this job is part of optimizes; None where
-            it is part of none.
-        num_cpus: CPUs that this container may use at once.
-        num_gpus: NVIDIA GPUs of this container.
-        num_neurons: AWS Neuron cores of this container.
-        memory: bytes of memory that this container may use.
-        is_modelparallel_enabled: whether `SM_HP_MP_PARAMETERS` asks for SageMaker's model parallelism.
-        is_smddprun_installed: whether the image has `smddprun`.
-        is_smddpmprun_installed: whether the image has `smddpmprun`.
-        settings: how this framework is to behave; no key of the mapping, so that no program gets it.
+        tuning_objective_metric: the metric that the job's hyperparameter tuning job optimizes; None if there is none.
+        num_cpus: the number of CPUs that this container may use at once.
+        num_gpus: the number of NVIDIA GPUs of this container.
+        num_neurons: the number of AWS Neuron cores of this container.
+        memory: the memory that this container may use, in bytes.
+        is_modelparallel_enabled: True if `SM_HP_MP_PARAMETERS` asks for SageMaker's model parallelism.
+        is_smddprun_installed: True if the image has `smddprun`.
+        is_smddpmprun_installed: True if the image has `smddpmprun`.
+        settings: the settings of this framework; not a key of the mapping, so that no program gets them.
     """
 
     hyperparameters: ReadOnlyDict[str, Any]
@@ -135,12 +134,12 @@ class TrainingEnv(Mapping["str", "Any"], Record):
 
     @property
     def leader(self) -> str:
-        """The leader's name: `master_hostname` in this framework's own words."""
+        """The leader's name.  The same as `master_hostname`."""
         return self.master_hostname
 
     @property
     def is_leader(self) -> bool:
-        """Whether this host is the leader."""
+        """True if this host is the leader.  The same as `is_master`."""
         return self.is_master
 
     @property
@@ -158,15 +157,15 @@ class TrainingEnv(Mapping["str", "Any"], Record):
         return bool(flag(self.additional_framework_parameters.get(f"sagemaker_{distribution}_enabled")))
 
     def to_cmd_args(self, hyperparameters: Mapping[str, Any] | None = None) -> list[str]:
-        """The program's arguments: `--name value` for each hyperparameter, sorted by name.
+        """Return hyperparameters as arguments of a program, as `config.hyperparameters.to_cmd_args` does.
 
         Args:
-            hyperparameters: what to turn into arguments; the user's hyperparameters when not given.
+            hyperparameters: the hyperparameters; the user's if None.
         """
         return to_cmd_args(self.hyperparameters if hyperparameters is None else hyperparameters)
 
     def to_env_vars(self) -> dict[str, str]:
-        """The program's variables, `SM_*` and those that the AWS document names."""
+        """Return the program's environment variables: `SM_*`, and those that the AWS document names."""
         return variables.to_env_vars(self)
 
     def __getitem__(self, name: str) -> Any:
@@ -181,24 +180,24 @@ class TrainingEnv(Mapping["str", "Any"], Record):
         return len(_NAMES)
 
     def __repr__(self) -> str:
-        # Not the hyperparameters: this ends up in logs.
+        # Without hyperparameters, which may be secret: this ends up in logs.
         return f"<TrainingEnv of job {self.job_name!r} on {self.current_host!r}>"
 
 
-#: The keys.
+#: The keys of the mapping.
 _NAMES: dict[str, None] = dict.fromkeys(name for name in TrainingEnv.__slots__ if name != "settings")
 
 
 def checked(env: object, owner: object) -> TrainingEnv:
-    """See to it that what an author hands on is a `TrainingEnv`.
+    """Return an environment that an author has handed on, as a `TrainingEnv`.
 
     Args:
-        env: a `TrainingEnv`, or another mapping with its names, such as `{**env, "model_dir": "/tmp"}`, which becomes
-            one, with the settings of this process.
-        owner: whom it is for.
+        env: a `TrainingEnv`; or another mapping with its names, such as `{**env, "model_dir": "/tmp"}`, to which the
+            settings of this process are added.
+        owner: the object that was given the environment, for messages.
 
     Raises:
-        TrainerError: it is neither.
+        TrainerError: `env` is neither.
     """
     if isinstance(env, TrainingEnv):
         return env
@@ -208,15 +207,15 @@ def checked(env: object, owner: object) -> TrainingEnv:
     try:
         return TrainingEnv(**{"settings": _settings.read(os.environ, []), **env})
     except TypeError as error:
-        raise TrainerError(f"{name}.__init__ was given a mapping that is no environment: {error}") from error
+        raise TrainerError(f"{name}.__init__ was given a mapping that is not an environment: {error}") from error
 
 
 def claim(env: TrainingEnv, names: Collection[str]) -> TrainingEnv:
-    """Have hyperparameters be for the image, and not for the program.
+    """Return the environment with some hyperparameters moved from the program's to the image's.
 
     Args:
         env: the environment.
-        names: of hyperparameters, whether the job has them or not.
+        names: the names of the hyperparameters; the job need not have them.
     """
     claimed = {name: value for name, value in env.hyperparameters.items() if name in names}
     if not claimed:

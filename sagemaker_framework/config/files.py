@@ -1,6 +1,6 @@
-"""Reads the job's configuration files, and what variables say of it, into one `TrainingEnv`.
+"""Reads the job's configuration files and environment variables into one `TrainingEnv`.
 
-Nothing is written, to disk or to `os.environ`.
+Nothing is written, neither to disk nor to `os.environ`.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ def read(environ: Mapping[str, str] | None = None) -> TrainingEnv:
     """Read the job's configuration.
 
     Args:
-        environ: the environment variables to go by; `os.environ` when not given.
+        environ: the environment variables to read; `os.environ` if None.
 
     Raises:
-        ConfigurationError: naming every problem of every file and setting. Its `env` is what could be read, with
-            defaults for the rest, where hyperparameters.json and resourceconfig.json are as they have to be.
+        ConfigurationError: something is wrong; the error names every problem of every file and setting. If
+            hyperparameters.json and resourceconfig.json could be read, its `env` is the environment, with defaults
+            for what is broken.
     """
     environ = os.environ if environ is None else environ
     where = paths.current(environ)
@@ -99,12 +100,12 @@ def read(environ: Mapping[str, str] | None = None) -> TrainingEnv:
     return env
 
 
-#: The name by which authors and scripts know it.
+#: The public name of `read`, for authors and scripts.
 training_env = read
 
 
 def _split(file: JsonFile, problems: list[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Decode hyperparameters.json, and say whom each is for; the log keeps the secrets in it to itself from now on."""
+    """Decode hyperparameters.json and split it by recipient; from now on the log hides the secrets in it."""
     user, framework, launcher = hyperparameters.split(hyperparameters.decode(file.content))
     for name, value in (*user.items(), *framework.items()):
         _hide_secret(name, value)
@@ -117,7 +118,7 @@ def _split(file: JsonFile, problems: list[str]) -> tuple[dict[str, Any], dict[st
 
 
 def _hide_secret(name: str, value: object) -> None:
-    left = [(name, value)]  # No recursion: hyperparameters may be nested more deeply than Python goes.
+    left = [(name, value)]  # No recursion: hyperparameters may be nested deeper than Python's limit.
     while left:
         name, value = left.pop()
         if isinstance(value, dict):
@@ -127,7 +128,7 @@ def _hide_secret(name: str, value: object) -> None:
 
 
 def _settings(environ: Mapping[str, str], problems: list[str]) -> Settings:
-    """Read the settings; the log keeps the secrets among the variables to itself from now on."""
+    """Read the settings; from now on the log hides the secrets among the variables."""
     log.redact.hide_named(environ)
     given = settings.read(environ, problems)
     if given.cluster_key:
@@ -138,7 +139,7 @@ def _settings(environ: Mapping[str, str], problems: list[str]) -> Settings:
 def _program(
     launcher: Mapping[str, Any], environ: Mapping[str, str], where: paths.Paths, problems: list[str]
 ) -> Program:
-    """Choose the program, where its code comes from, and how loud the log is."""
+    """Choose the program, the source of its code, and the log level."""
     entry_point = environ.get("SAGEMAKER_PROGRAM") or launcher.get("sagemaker_program")
     source = launcher.get("sagemaker_submit_directory") or environ.get("SAGEMAKER_SUBMIT_DIRECTORY") or where.code
     levels = (("sagemaker_container_log_level", launcher), ("SAGEMAKER_CONTAINER_LOG_LEVEL", environ))
@@ -162,12 +163,12 @@ def _program(
 
 
 def _channels(file: JsonFile, where: paths.Paths) -> dict[str, str]:
-    """Find the folder of each channel."""
+    """Return the folder of each channel."""
     for name, channel in file.content.items():
         if not isinstance(channel, dict):
             file.problem(name, f"is {kind(channel)}, not an object that describes a channel")
         elif name in ("", ".", "..") or "/" in name or not name.isprintable():
-            file.problem(name, "is no name for a channel: letters, digits, '.', '-' and '_' are")
+            file.problem(name, "is not a channel name; use letters, digits, '.', '-' and '_'")
     return {name: where.channel(name) for name in file.content}
 
 

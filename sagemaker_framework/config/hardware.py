@@ -1,7 +1,7 @@
-"""What this host has: CPUs, memory, GPUs, Neuron cores.
+"""The hardware of this host: CPUs, memory, GPUs, Neuron cores.
 
-Read from the kernel wherever it tells; a process (`nvidia-smi`) is the last resort,
-and gets a deadline. `root` is the folder that /proc, /sys and /dev are in.
+Asks the kernel where it knows, and a process (`nvidia-smi`, with a deadline) only as a last
+resort. `root` is the folder that /proc, /sys and /dev are in.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-_SMI_DEADLINE = 10.0  # seconds; a healthy nvidia-smi answers within two, also with eight GPUs
-_REAPING = 1.0  # seconds for a killed nvidia-smi to go; one that the driver holds does not
+_SMI_DEADLINE = 10.0  # seconds; with eight GPUs, too, a healthy nvidia-smi answers within two
+_REAPING = 1.0  # seconds for a killed nvidia-smi to end; one that hangs in the driver never does
 
 
 def count_cpus(root: str = "/") -> int:
-    """CPUs that this container may use at once: the affinity mask, cut by the cgroup's quota rounded up."""
+    """Count the CPUs that this container may use at once: the affinity mask, limited by the cgroup's quota."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # Not on macOS.
@@ -37,7 +37,7 @@ def _cpu_quotas(root: str) -> Iterator[tuple[int, int]]:
 
 
 def count_memory(root: str = "/") -> int:
-    """Bytes of memory that this container may use: the machine's, cut by the cgroup's limit."""
+    """Return the memory that this container may use, in bytes: the machine's, limited by the cgroup."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
@@ -54,14 +54,14 @@ def count_memory(root: str = "/") -> int:
 
 
 def count_gpus(root: str = "/", deadline: float = _SMI_DEADLINE) -> int:
-    """NVIDIA GPUs of this container.
+    """Count the NVIDIA GPUs of this container.
 
-    The device files tell, without a process. Where there are none, but there is an
-    `nvidia-smi` (Windows' Linux has such), GPUtil asks it.
+    Counts device files, without starting a process. If there are none but there is an
+    `nvidia-smi` (as on Windows' Linux), asks that, through GPUtil.
 
     Args:
         root: the folder that /proc and /dev are in.
-        deadline: seconds that `nvidia-smi` has to answer.
+        deadline: seconds to wait for `nvidia-smi`.
     """
     gpus = len(_devices("nvidia", root))
     if gpus or not is_on_path("nvidia-smi") or _has_nvidia_driver(root):
@@ -70,7 +70,7 @@ def count_gpus(root: str = "/", deadline: float = _SMI_DEADLINE) -> int:
 
 
 def _devices(kind: str, root: str) -> list[str]:
-    """The device files that are called `kind` and a number."""
+    """Return the device files whose name is `kind` and a number."""
     try:
         names = os.listdir(os.path.join(root, "dev"))
     except OSError:
@@ -79,7 +79,7 @@ def _devices(kind: str, root: str) -> list[str]:
 
 
 def _has_nvidia_driver(root: str) -> bool:
-    # The driver is there, and gave this container no device: that is an answer.
+    # The driver is loaded and gave this container no device: so it has none.
     return os.path.exists(os.path.join(root, "proc/driver/nvidia/version"))
 
 
@@ -93,7 +93,7 @@ def _ask_nvidia_smi(deadline: float) -> int:
     def ask() -> None:
         try:
             found.append(len(_gputil().getGPUs()))
-        except Exception as error:  # GPUtil trips over whatever a broken nvidia-smi prints.
+        except Exception as error:  # GPUtil fails in many ways on a broken nvidia-smi.
             log.warning(f"nvidia-smi gave no list of GPUs ({type(error).__name__}: {error}): counting none")
             found.append(0)
 
@@ -101,7 +101,7 @@ def _ask_nvidia_smi(deadline: float) -> int:
     asking.start()
     try:
         asking.join(deadline)
-    finally:  # Also when the job is stopped meanwhile.
+    finally:  # Runs even if the job is stopped meanwhile.
         hangs = asking.is_alive()
         if hangs:
             _kill_children_named("nvidia-smi")
@@ -113,7 +113,7 @@ def _ask_nvidia_smi(deadline: float) -> int:
 
 
 def _gputil() -> Any:
-    """GPUtil, also on Python 3.12 and later, which have no `distutils` for it to import."""
+    """Import GPUtil, on Python 3.12 and later too, where it lacks the `distutils` that it imports."""
     import shutil
     import sys
     import types
@@ -138,7 +138,7 @@ def _gputil() -> Any:
 
 
 def _kill_children_named(name: str) -> None:
-    """Kill the children that go by `name`, and all that they have started."""
+    """Kill the children with this name, and their descendants."""
     import psutil
 
     for child in psutil.Process().children():
@@ -151,9 +151,9 @@ def _kill_children_named(name: str) -> None:
 
 
 def count_neuron_cores(root: str = "/") -> int:
-    """AWS Neuron cores of this container that a program sees, as the Neuron driver tells in sysfs.
+    """Count the AWS Neuron cores of this container that a program sees, from the Neuron driver's files in sysfs.
 
-    From Trainium2 on, a program sees two cores as one, unless NEURON_LOGICAL_NC_CONFIG says otherwise.
+    From Trainium2 on, a program sees two cores as one unless NEURON_LOGICAL_NC_CONFIG says otherwise.
     """
     cores = 0
     for name in _devices("neuron", root):
@@ -172,15 +172,15 @@ def _cores_per_logical_core(device: str) -> int:
 
 
 def is_on_path(program: str) -> bool:
-    """Whether `program` can be run by its name."""
+    """Tell whether `program` can be run by its name."""
     folders = (os.environ.get("PATH") or os.defpath).split(os.pathsep)
     return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders if folder)
 
 
 def oom_kills(root: str = "/") -> int:
-    """How many processes the kernel has killed so far because this container was out of memory.
+    """Count the processes that the kernel has killed so far because this container was out of memory.
 
-    Only the difference between two calls says something.
+    Only the difference between two calls means something.
     """
     folder = next(_cgroup_folders("memory", root), "")
     for name in ("memory.events", "memory.oom_control"):  # cgroup v2, v1
@@ -192,7 +192,7 @@ def oom_kills(root: str = "/") -> int:
 
 
 def _cgroup_folders(controller: str, root: str) -> Iterator[str]:
-    """The folders of this process's cgroup and those above it, for one controller; v1 and v2."""
+    """Yield the folders of this process's cgroup and its parents, for one controller; cgroup v1 and v2."""
     mounted = os.path.join(root, "sys/fs/cgroup")
     for line in (_read(os.path.join(root, "proc/self/cgroup")) or "").splitlines():
         _, _, rest = line.partition(":")
@@ -204,7 +204,7 @@ def _cgroup_folders(controller: str, root: str) -> Iterator[str]:
             top = top if os.path.isdir(top) else f"{mounted}/{controller}"
         else:
             continue
-        # Without a cgroup namespace of our own, the path is the host's and not there: the top is ours.
+        # Without a cgroup namespace of its own, the container sees the host's path, which it cannot reach: use the top.
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts), -1, -1):
             folder = "/".join([top, *parts[:depth]])

@@ -1,8 +1,8 @@
-"""Hyperparameters: from the service's text to Python values, and on to arguments and variables.
+"""Hyperparameters: decodes the service's strings, and makes arguments and variables of the values.
 
-Pure functions. The rules are those of sagemaker-containers and sagemaker-training,
-so that scripts written for them find the same arguments and the same `SM_*`
-variables; docs/environment.md lists them.
+Pure functions. They follow the rules of sagemaker-containers and sagemaker-training, so
+that scripts written for those get the same arguments and the same `SM_*` variables;
+docs/environment.md lists the rules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: Hyperparameters that the SageMaker SDK adds for the launcher alone.
+#: Hyperparameters that the SageMaker SDK adds for the launcher; nobody else gets them.
 _FOR_THE_LAUNCHER = frozenset(
     {
         "sagemaker_program",
@@ -33,7 +33,7 @@ _FOR_THE_LAUNCHER = frozenset(
 )
 _PREFIX = "sagemaker_"
 
-#: Hyperparameters that say how the program is spread over hosts and processes.
+#: Hyperparameters that choose how the program is spread over hosts and processes.
 DISTRIBUTIONS = (
     "sagemaker_mpi_enabled",
     "sagemaker_parameter_server_enabled",
@@ -44,16 +44,16 @@ DISTRIBUTIONS = (
     "sagemaker_torch_distributed_enabled",
 )
 
-#: Lists in lists that Python before 3.12 takes apart only with its recursion limit
-#: raised. The service's 2,500 characters hold 1,250 of them.
+#: Python before 3.12 can only read lists nested deeper than this with a higher
+#: recursion limit. The 2,500 characters of the service hold 1,250 levels.
 _DEEPEST = 3000
 
 
 def decode(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of hyperparameters.json, each read as JSON, or kept as it is where it is no JSON.
+    """Decode the values of hyperparameters.json: each is read as JSON; one that is not JSON stays a string.
 
     This one rule reads what every SageMaker SDK sends: `"3"` becomes 3, `"\\"x\\""` and
-    `"x"` both become the text x, and `"True"` stays text.
+    `"x"` both become the string x, and `"True"` stays a string.
     """
     return _with_deep_nesting(lambda: {name: _decode_value(value) for name, value in raw.items()})
 
@@ -68,11 +68,11 @@ def _decode_value(value: Any) -> Any:
 
 
 def split(decoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Whom each hyperparameter is for.
+    """Split hyperparameters by recipient.
 
     Returns:
-        Those of the user's program; those of the image's framework (`sagemaker_mpi_enabled`
-        and the like); those of the launcher itself (`sagemaker_program` and the like).
+        Those of the user's program; those of the image's framework (`sagemaker_mpi_enabled`,
+        ...); those of the launcher (`sagemaker_program`, ...).
     """
     user, framework, launcher = {}, {}, {}
     for name, value in decoded.items():
@@ -86,9 +86,9 @@ def split(decoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
 
 
 def flag(value: Any) -> bool | None:
-    """Whether a switch, such as `sagemaker_mpi_enabled`, is on; None where the value says neither.
+    """Tell whether a switch, such as `sagemaker_mpi_enabled`, is on; None if its value is neither on nor off.
 
-    Clients send JSON's `true`, Python's `True` and the text `"true"`; nothing, and 0, are off.
+    Clients send JSON's `true`, Python's `True` or the string `"true"`; None and 0 are off.
     """
     if isinstance(value, str):
         return {"true": True, "1": True, "false": False, "0": False, "": False}.get(value.strip().lower())
@@ -98,19 +98,19 @@ def flag(value: Any) -> bool | None:
 
 
 def distributions(framework: Mapping[str, Any]) -> list[str]:
-    """Pick those of `DISTRIBUTIONS` that a job asks for.
+    """Return those of `DISTRIBUTIONS` that a job asks for.
 
     Args:
-        framework: its `additional_framework_parameters`.
+        framework: the job's `additional_framework_parameters`.
     """
     return [name for name in DISTRIBUTIONS if flag(framework.get(name))]
 
 
 def to_cmd_args(hyperparameters: Mapping[str, Any]) -> list[str]:
-    """Hyperparameters as the arguments of a program.
+    """Return hyperparameters as arguments of a program, sorted by name.
 
-    Sorted by name; `--name value`, `-n value` where the name is one letter. A mapping
-    becomes `k=v,k2=v2`, None an empty argument, anything else what `str()` makes of it.
+    Each is `--name value`, or `-n value` if its name is one letter. A mapping becomes
+    `k=v,k2=v2`, None an empty argument, and anything else what `str()` returns.
 
     Example:
         >>> to_cmd_args({"epochs": 3, "b": True, "layers": [64, 10], "opt": {"lr": 0.1}})
@@ -143,11 +143,11 @@ def _arg_value(value: Any) -> str:
 
 
 def to_env_vars(values: Mapping[str, Any]) -> dict[str, str]:
-    """Any values as `SM_<NAME>` variables.
+    """Return values as `SM_<NAME>` variables.
 
-    Text stays as it is, None becomes empty, anything else compact JSON with sorted keys.
-    A name that a shell cannot read (`SM_HP_DASH-NAME`) is there a second time with
-    underscores in place of what it cannot read (`SM_HP_DASH_NAME`), unless another value has that name.
+    A string stays as it is, None becomes empty, and anything else becomes compact JSON with
+    sorted keys. A shell cannot read a name such as `SM_HP_DASH-NAME`; that variable is set a
+    second time as `SM_HP_DASH_NAME`, unless another value has that name.
 
     Example:
         >>> to_env_vars({"hosts": ["algo-1"], "hp_dash-name": 1})
@@ -182,7 +182,7 @@ def _is_passable(text: str) -> bool:
 
 
 def passable(text: str) -> str:
-    """`text`, or its JSON form where the kernel passes no such text: one with a NUL or half a surrogate pair."""
+    """Return `text`, or its JSON form if the kernel cannot pass it: it has a NUL or half a surrogate pair."""
     return text if _is_passable(text) else json.dumps(text)
 
 

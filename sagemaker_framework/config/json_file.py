@@ -1,4 +1,4 @@
-"""A configuration file of SageMaker's: read, or told what is wrong with it."""
+"""Reads one of SageMaker's JSON configuration files, and reports its problems."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _MARK = b"\xef\xbb\xbf"
 
 
 class JsonFile:
-    """One configuration file: its content, and what is wrong with it, with the line.
+    """One configuration file: its content, and what is wrong with it, with line numbers.
 
     Attributes:
-        content: the object that it holds; empty where it holds none.
-        is_usable: whether it holds one, and nothing is wrong with what has been asked for.
+        content: the JSON object in the file; empty if there is none.
+        is_usable: True if the file holds an object, and no problem with it was reported.
 
     Args:
-        path: where it is.
-        problems: what is wrong with it is added here.
+        path: the path of the file.
+        problems: a line for each problem is added here.
     """
 
     def __init__(self, path: str, problems: list[str]) -> None:
@@ -30,7 +30,7 @@ class JsonFile:
         self._problems = problems
         self._text = ""
         try:
-            with open(path, "rb") as opened:  # As bytes: loading the codec that knows byte order marks takes longer.
+            with open(path, "rb") as opened:  # As bytes: the codec for byte order marks is slow to load.
                 data = opened.read()
             self._text = str(data[len(_MARK) :] if data.startswith(_MARK) else data, "utf-8")
             content = json.loads(self._text)
@@ -51,13 +51,13 @@ class JsonFile:
         self._problems.append(f"{self.path}, line {line}: {key!r} {what}")
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Give the text at `key`; a problem where it is something else, or missing with no default."""
+        """Return the string at `key`; report a problem if it is not a string, or missing and there is no default."""
         value = self.content.get(key)
         if value is None and default is not None:
             return default
         if not isinstance(value, str) or not value:
             is_there = key in self.content
-            self.problem(key, f"is {kind(value)}, not a text with something in it" if is_there else "is missing")
+            self.problem(key, f"is {kind(value)}, not a string with something in it" if is_there else "is missing")
             return default or ""
         return value
 
@@ -78,7 +78,7 @@ def _told(error: Exception, text: str) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the kind of a value as JSON has it, such as `a list`."""
+    """Name the type of a value in JSON's words, such as `a list`."""
     kinds = {
         type(None): "null",
         bool: "a boolean",
@@ -87,4 +87,4 @@ def kind(value: object) -> str:
         int: "a number",
         float: "a number",
     }
-    return kinds.get(type(value), "an empty text" if value == "" else "a text")
+    return kinds.get(type(value), "an empty string" if value == "" else "a string")

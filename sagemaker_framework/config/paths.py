@@ -1,4 +1,4 @@
-"""Where things are in a training container.
+"""The paths of files and folders in a training container.
 
 The layout under /opt/ml is SageMaker's ("How Amazon SageMaker provides training
 information", the SageMaker developer guide). Nothing here touches the disk.
@@ -32,23 +32,24 @@ class Paths:
         self.output_data = join(self.output, "data")
         self.output_intermediate = join(self.output, "intermediate")
         self.failure = join(self.output, "failure")
-        #: The toolkits' marker, and the one that the seed document names.
+        #: The success files: the older toolkits' name, and the name in the SageMaker documentation.
         self.success_markers = (join(self.output, "success"), join(base, "success"))
 
     def channel(self, name: str) -> str:
-        """The folder of the channel called `name`."""
+        """Return the folder of the channel `name`."""
         return os.path.join(self.input_data, name)
 
     def config(self, file: str) -> str:
-        """The configuration file called `file`, such as `hyperparameters.json`."""
+        """Return the path of the configuration file `file`, such as `hyperparameters.json`."""
         return os.path.join(self.input_config, file)
 
 
 def current(environ: Mapping[str, str] | None = None) -> Paths:
-    """The paths in force now: below `SAGEMAKER_BASE_DIR`, or else /opt/ml.
+    """Return the paths below `SAGEMAKER_BASE_DIR`, or below /opt/ml if it is not set.
 
     Args:
-        environ: the environment variables to go by; `os.environ` when not given.
+        environ: the environment variables to read; `os.environ` if None.
     """
     environ = os.environ if environ is None else environ
-    return Paths(os.path.abspath(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))  # Programs run in another folder.
+    # Absolute, because programs run in another folder.
+    return Paths(os.path.abspath(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))

@@ -1,7 +1,7 @@
-"""Objects, dicts and lists that refuse to be changed: what the configuration of a job is made of.
+"""Objects, dicts and lists that cannot be changed; the configuration of a job is made of them.
 
-Neither attrs nor `MappingProxyType`: the one takes the launcher longer to import than all else that it does before
-the program starts, and what the other makes is no dict to `json`, `pickle` and `isinstance`.
+They replace attrs, which takes longer to import than everything else that the launcher does before the program starts,
+and `MappingProxyType`, which `json`, `pickle` and `isinstance` do not accept as a dict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ else:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Record:
-    """An object whose attributes are given once, by name; the dicts and lists among them become read-only too.
+    """An object whose attributes are set once, by name; dicts and lists among them become read-only too.
 
     A subclass annotates its attributes, and ends the list with `__slots__ = tuple(__annotations__)`.
     """
@@ -43,10 +43,10 @@ class Record:
             object.__setattr__(self, name, read_only(values[name]))
 
     def evolve(self, **changes: Any) -> Self:
-        """Make a copy with some attributes changed.
+        """Return a copy with some attributes changed.
 
         Args:
-            changes: the new values, by the names of the attributes.
+            changes: the new values, by attribute name.
 
         Raises:
             TypeError: there is no such attribute.
@@ -84,22 +84,22 @@ def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
 
 
 class ReadOnlyDict(dict["K", "V"]):
-    """A dict that refuses to be changed; copies of it are plain dicts."""
+    """A dict that cannot be changed; its copies are plain dicts."""
 
     __slots__ = ()
 
-    if TYPE_CHECKING:  # So that type checkers refuse it too, with the words: "ReadOnly" not callable.
+    if TYPE_CHECKING:  # Type checkers refuse these too; they say "ReadOnly" not callable.
         __setitem__ = __delitem__ = __ior__ = ReadOnly()  # type: ignore[assignment]
         clear = pop = popitem = setdefault = update = ReadOnly()  # type: ignore[assignment]
     else:
         __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return dict, (dict(self),)  # For pickle and copy; both go on with what is in it.
+        return dict, (dict(self),)  # For pickle and copy, which then treat the values alike.
 
 
 class ReadOnlyList(list["V"]):
-    """A list that refuses to be changed; copies of it are plain lists."""
+    """A list that cannot be changed; its copies are plain lists."""
 
     __slots__ = ()
 
@@ -125,9 +125,9 @@ if TYPE_CHECKING:
 
 
 def read_only(value: Any) -> Any:
-    """Copy dicts and lists, and those in them, into ones that are read-only; give anything else back as it is.
+    """Copy dicts and lists, nested ones included, into read-only ones; return anything else as it is.
 
-    No recursion: hyperparameters may be nested more deeply than Python goes.
+    No recursion: hyperparameters may be nested deeper than Python's limit.
     """
     copied = _copied(value)
     left = [copied] if copied is not value else []

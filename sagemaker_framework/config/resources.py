@@ -1,4 +1,4 @@
-"""The hosts of the job and their instance groups, as resourceconfig.json and the hyperparameters have them."""
+"""The job's hosts and instance groups, from resourceconfig.json and the hyperparameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sagemaker_framework.config.readonly import ReadOnlyDict, ReadOnlyList
 
     class Resources(TypedDict):
-        """What `TrainingEnv` says of hosts, by the same names."""
+        """The attributes of `TrainingEnv` that describe hosts, by the same names."""
 
         current_host: str
         hosts: ReadOnlyList[str]
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 
 def read(file: JsonFile, framework: Mapping[str, Any], problems: list[str]) -> Resources:
-    """Read what there is to know of hosts.
+    """Read the facts about hosts.
 
     Args:
-        file: resourceconfig.json; where something in it is wrong, it is not usable any more.
+        file: resourceconfig.json; problems with it are reported to it.
         framework: the job's `additional_framework_parameters`.
-        problems: what is wrong with those is added here.
+        problems: a line for each problem with those is added here.
     """
     current_host = file.text("current_host")
     hosts = _hosts(file)
@@ -78,11 +78,11 @@ def read(file: JsonFile, framework: Mapping[str, Any], problems: list[str]) -> R
 def _distribution_groups(
     framework: Mapping[str, Any], groups: list[str], current_group: str, problems: list[str]
 ) -> list[str]:
-    """Choose the groups that take part in the distribution: those that the job names, else all."""
+    """Choose the groups that take part in the distribution: those that the job names, or all."""
     asked = framework.get("sagemaker_distribution_instance_groups")
     if asked is None:
         return (groups or [current_group]) if distributions(framework) else []
-    if not _is_texts(asked):
+    if not _is_strings(asked):
         problems.append("hyperparameter 'sagemaker_distribution_instance_groups' is not a list of group names")
         return []
     if groups and not set(asked) <= set(groups):
@@ -95,8 +95,8 @@ def _distribution_groups(
 
 def _hosts(file: JsonFile) -> list[str]:
     hosts = file.content.get("hosts")
-    if not _is_texts(hosts) or not hosts:
-        file.problem("hosts", "is missing" if hosts is None else "is not a list of host names with one at the least")
+    if not _is_strings(hosts) or not hosts:
+        file.problem("hosts", "is missing" if hosts is None else "is not a list of one or more host names")
         return []
     if len(set(hosts)) < len(hosts):
         file.problem("hosts", f"names {_repeated(hosts)} more than once")
@@ -138,9 +138,11 @@ def _others(names: Iterable[str], known: Iterable[str]) -> str:
 
 def _is_group(value: object) -> bool:
     return (
-        isinstance(value, dict) and isinstance(value.get("instance_group_name"), str) and _is_texts(value.get("hosts"))
+        isinstance(value, dict)
+        and isinstance(value.get("instance_group_name"), str)
+        and _is_strings(value.get("hosts"))
     )
 
 
-def _is_texts(value: object) -> bool:
+def _is_strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) and item for item in value)

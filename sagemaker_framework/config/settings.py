@@ -1,4 +1,4 @@
-"""Settings: how this framework is to behave, as variables of the container say."""
+"""Settings: the environment variables that change the behaviour of this framework."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ SWITCH_VARIABLE = f"{PREFIX}CLUSTER"
 PORT_VARIABLE = f"{PREFIX}CLUSTER_PORT"
 TIMEOUT_VARIABLE = f"{PREFIX}CLUSTER_TIMEOUT_SECONDS"
 KEY_VARIABLE = f"{PREFIX}CLUSTER_KEY"
-STUDIO_VARIABLE = "SM_STUDIO_LOCAL_MODE"  # Not ours: Studio sets it.
+STUDIO_VARIABLE = "SM_STUDIO_LOCAL_MODE"  # SageMaker Studio sets it.
 
-#: The variable of each setting, in their order.
+#: The variable of each setting, in the order of `Settings`.
 VARIABLES = (GRACE_VARIABLE, SWITCH_VARIABLE, PORT_VARIABLE, TIMEOUT_VARIABLE, KEY_VARIABLE, STUDIO_VARIABLE)
 
-_LONGEST = 1e6  # seconds; the system's calls that wait take little more
+_LONGEST = 1e6  # seconds; poll() and select() cannot wait much longer
 
 
 class Settings(Record):
-    """The settings of the job on this host; docs/environment.md has the variable of each.
+    """The settings of the job on this host; docs/environment.md lists the variable of each.
 
     Attributes:
-        grace_seconds: how long a program has to end once it has been asked to.
-        cluster: `on` or `off`, where the job says whether its hosts are to agree; else empty.
-        cluster_port: where the leader listens.
-        cluster_timeout_seconds: how long hosts wait for each other, or for a launcher.
-        cluster_key: a secret that all hosts of the job have; empty where there is none.
-        is_studio_local_mode: whether the job runs in Studio's local mode, where hosts do not find each other at once.
+        grace_seconds: seconds from a request to stop until a program is killed.
+        cluster: `on` or `off` if the job says whether its hosts agree; else empty.
+        cluster_port: the TCP port at which the leader listens.
+        cluster_timeout_seconds: seconds that hosts wait for each other, or for a launcher.
+        cluster_key: a secret that all hosts of the job have; empty if there is none.
+        is_studio_local_mode: True in SageMaker Studio's local mode, where hosts do not find each other at once.
     """
 
     grace_seconds: float
@@ -63,11 +63,11 @@ class Settings(Record):
 
 
 def read(environ: Mapping[str, str], problems: list[str]) -> Settings:
-    """Read the settings; one that cannot be read is as if it were not set.
+    """Read the settings; a broken one keeps its default.
 
     Args:
-        environ: the variables to go by.
-        problems: what is wrong with them is added here.
+        environ: the environment variables to read.
+        problems: a line for each broken setting is added here.
     """
     given = _Given(environ, problems)
     return Settings(
@@ -81,13 +81,13 @@ def read(environ: Mapping[str, str], problems: list[str]) -> Settings:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings alone, for those who need nothing else of the configuration.
+    """Read the settings alone, without the rest of the configuration.
 
     Args:
-        environ: the variables to go by; `os.environ` when not given.
+        environ: the environment variables to read; `os.environ` if None.
 
     Raises:
-        ConfigurationError: naming every one that cannot be read.
+        ConfigurationError: a setting is broken; the error names every one that is.
     """
     problems: list[str] = []
     settings = read(os.environ if environ is None else environ, problems)
@@ -97,10 +97,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def warn_of_unknown(environ: Mapping[str, str] | None = None) -> None:
-    """Say in the log which variables look like settings and are none, such as misspelt ones.
+    """Log a warning for each variable that looks like a setting but is not one, such as a misspelt one.
 
     Args:
-        environ: the variables to go by; `os.environ` when not given.
+        environ: the environment variables to look at; `os.environ` if None.
     """
     names = os.environ if environ is None else environ
     for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name not in VARIABLES):
@@ -109,18 +109,18 @@ def warn_of_unknown(environ: Mapping[str, str] | None = None) -> None:
         known = [each[len(PREFIX) :] for each in VARIABLES if each.startswith(PREFIX)]
         close = get_close_matches(name[len(PREFIX) :].upper(), known, 1)
         meant = f": is {PREFIX}{close[0]} meant?" if close else f", which knows {PREFIX}{', '.join(known)}"
-        log.warning(f"{name} is no setting of sagemaker-framework{meant}")
+        log.warning(f"{name} is not a setting of sagemaker-framework{meant}")
 
 
 class _Given:
-    """The variables that are set, and what is wrong with them."""
+    """The variables that are set, and a list for what is wrong with them."""
 
     def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
         self._environ = environ
         self._problems = problems
 
     def number(self, name: str, default: N, least: N, most: N, unit: str = "") -> N:
-        """Read a number; `default` where there is none."""
+        """Read a number; return `default` if it is not set, or broken."""
         text = self._environ.get(name)
         if not text:
             return default
@@ -133,7 +133,7 @@ class _Given:
             return default
 
     def choice(self, name: str, *options: str) -> str:
-        """Read one of several words; nothing where there is none of them."""
+        """Read one of several words; return an empty string if it is not set, or another word."""
         word = self._environ.get(name, "").strip().lower()
         if word in ("", *options):
             return word

@@ -1,4 +1,4 @@
-"""Numbers and words that jobs set, in variables and hyperparameters: from what was sent to what was meant."""
+"""Reads numbers and words from the strings of variables and hyperparameters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def number(what: str, value: object, least: N, most: N | None = None, *, unit: s
     """Read a number, of the type of its lower bound.
 
     Args:
-        what: what to call it, such as `hyperparameter 'sagemaker_mpi_num_processes'`.
-        value: the number, or its text.
-        least: the lowest that it can be.
-        most: the highest that it can be, if there is such.
-        unit: what it counts.
+        what: the name of the value in messages, such as `hyperparameter 'sagemaker_mpi_num_processes'`.
+        value: the number, or a string that holds it.
+        least: the lowest allowed value.
+        most: the highest allowed value; None for no limit.
+        unit: the unit of the number, for messages.
 
     Raises:
-        ConfigurationError: it is no number, or out of bounds.
+        ConfigurationError: it is not a number, or out of bounds.
     """
     try:
         found = type(least)(str(value))
@@ -35,11 +35,11 @@ def number(what: str, value: object, least: N, most: N | None = None, *, unit: s
 
 
 def words(what: str, value: object) -> list[str]:
-    """Split options into words, as a shell does; a list is taken as it is, nothing as none.
+    """Split options into words, as a shell does.
 
     Args:
-        what: what to call them, such as `hyperparameter 'sagemaker_mpi_custom_mpi_options'`.
-        value: the options, in one text or in a list.
+        what: the name of the options in messages, such as `hyperparameter 'sagemaker_mpi_custom_mpi_options'`.
+        value: the options, in one string or in a list, which is not split; no words if it is empty or None.
 
     Raises:
         ConfigurationError: they cannot be split.

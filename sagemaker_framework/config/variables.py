@@ -1,4 +1,4 @@
-"""The variables by which a program knows its job: `SM_*`, and those that the AWS document names."""
+"""The environment variables that describe the job to a program: `SM_*`, and those that the AWS document names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sagemaker_framework.config.environment import TrainingEnv
 
-#: The port that the 3.x SDK's drivers tell scripts to meet at, on the leader.
+#: The port on the leader that the drivers of the SageMaker SDK 3.x name as MASTER_PORT.
 MASTER_PORT = 7777
 
 
-#: The attributes of `TrainingEnv` that are variables as they are; the others have names of their own, or none.
+#: The attributes of `TrainingEnv` that become variables under their own names.
 _AS_THEY_ARE = (
     "hosts current_host current_host_rank host_count network_interface_name current_instance_type "
     "current_instance_group current_instance_group_hosts instance_groups instance_groups_dict "
@@ -25,11 +25,11 @@ _AS_THEY_ARE = (
 
 
 def to_env_vars(env: TrainingEnv) -> dict[str, str]:
-    """Make the program's variables of the environment.
+    """Return the program's environment variables.
 
-    `SM_*` as sagemaker-training and the drivers of the SageMaker SDK 3.x name them, and
-    the names that the AWS document shows (`SAGEMAKER_CHANNELS`, `MODEL_DIR`, ...);
-    docs/environment.md has the whole list.
+    `SM_*` are named as sagemaker-training and the drivers of the SageMaker SDK 3.x name them.
+    The others are those of the AWS document (`SAGEMAKER_CHANNELS`, `MODEL_DIR`, ...).
+    docs/environment.md lists all of them.
     """
     variables = hyperparameters.to_env_vars(_shown(env))
     channels = {name: variables[name] for name in variables if name.startswith("SM_CHANNEL_")}
@@ -46,7 +46,7 @@ def to_env_vars(env: TrainingEnv) -> dict[str, str]:
 
 
 def _shown(env: TrainingEnv) -> dict[str, object]:
-    """Choose what becomes `SM_*`, by the rest of its name in small letters."""
+    """Return the values that become `SM_*` variables, by the rest of their names in lower case."""
     shown: dict[str, object] = {name: getattr(env, name) for name in _AS_THEY_ARE}
     shown.update(
         hps=env.hyperparameters,

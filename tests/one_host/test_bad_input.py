@@ -256,7 +256,7 @@ CONFIGURATION = [
     case(
         config("hyperparameters", '{\n "a": "1",\n "b": "'),
         "hyperparameters.json, line 3: not valid JSON",
-        id="truncated in a text",
+        id="truncated in a string",
     ),
     case(
         config("resourceconfig", '{\n "current_host": "algo-1",\n'),
@@ -284,7 +284,7 @@ CONFIGURATION = [
     case(config("inputdataconfig", b"\x1f\x8b\x08\x00"), "inputdataconfig.json is not UTF-8", id="compressed"),
     case(config("hyperparameters", b"\0" * 4096), "hyperparameters.json, line 1: not valid JSON", id="NULs"),
     case(config("hyperparameters", "[]"), "hyperparameters.json, line 1: holds a list, not an object", id="a list"),
-    case(config("resourceconfig", '"algo-1"'), "resourceconfig.json, line 1: holds a text", id="a text"),
+    case(config("resourceconfig", '"algo-1"'), "resourceconfig.json, line 1: holds a string", id="a string"),
     case(config("resourceconfig", "null"), "resourceconfig.json, line 1: holds null", id="null"),
     case(config("inputdataconfig", "3.5"), "inputdataconfig.json, line 1: holds a number", id="a number"),
     case(config("inputdataconfig", "true"), "inputdataconfig.json, line 1: holds a boolean", id="a boolean"),
@@ -315,10 +315,10 @@ CONFIGURATION = [
 
 RESOURCE_CONFIG = [
     case(resources(current_host=ABSENT), "line 1: 'current_host' is missing", id="no current_host"),
-    case(resources(current_host=None), "line 2: 'current_host' is null, not a text", id="current_host null"),
-    case(resources(current_host=1), "line 2: 'current_host' is a number, not a text", id="current_host a number"),
+    case(resources(current_host=None), "line 2: 'current_host' is null, not a string", id="current_host null"),
+    case(resources(current_host=1), "line 2: 'current_host' is a number, not a string", id="current_host a number"),
     case(resources(current_host=["algo-1"]), "line 2: 'current_host' is a list", id="current_host a list"),
-    case(resources(current_host=""), "line 2: 'current_host' is an empty text", id="current_host empty"),
+    case(resources(current_host=""), "line 2: 'current_host' is an empty string", id="current_host empty"),
     case(
         resources(current_host="algo-3"),
         "resourceconfig.json, line 2: 'current_host' is 'algo-3', which is not among the hosts",
@@ -338,11 +338,21 @@ RESOURCE_CONFIG = [
     ),
     case(resources(hosts=ABSENT), "line 1: 'hosts' is missing", id="no hosts"),
     case(resources(hosts=None), "line 4: 'hosts' is missing", id="hosts null"),
-    case(resources(hosts="algo-1"), "line 4: 'hosts' is not a list of host names", id="hosts a text"),
-    case(resources(hosts={"algo-1": {}}), "line 4: 'hosts' is not a list of host names", id="hosts an object"),
-    case(resources(hosts=[]), "line 4: 'hosts' is not a list of host names", id="hosts an empty list"),
-    case(resources(hosts=["algo-1", 2]), "line 4: 'hosts' is not a list of host names", id="a host is a number"),
-    case(resources(hosts=["algo-1", ""]), "line 4: 'hosts' is not a list of host names", id="a host with no name"),
+    case(resources(hosts="algo-1"), "line 4: 'hosts' is not a list of one or more host names", id="hosts a string"),
+    case(
+        resources(hosts={"algo-1": {}}), "line 4: 'hosts' is not a list of one or more host names", id="hosts an object"
+    ),
+    case(resources(hosts=[]), "line 4: 'hosts' is not a list of one or more host names", id="hosts an empty list"),
+    case(
+        resources(hosts=["algo-1", 2]),
+        "line 4: 'hosts' is not a list of one or more host names",
+        id="a host is a number",
+    ),
+    case(
+        resources(hosts=["algo-1", ""]),
+        "line 4: 'hosts' is not a list of one or more host names",
+        id="a host with no name",
+    ),
     case(
         resources(hosts=["algo-1", "algo-2", "algo-1"]),
         "line 4: 'hosts' names algo-1 more than once",
@@ -352,9 +362,9 @@ RESOURCE_CONFIG = [
     case(resources(network_interface_name=""), "line 3: 'network_interface_name' is an empty", id="no interface"),
     case(resources(current_instance_type=4), "line 5: 'current_instance_type' is a number", id="instance type"),
     case(resources(current_group_name={}), "line 5: 'current_group_name' is an object", id="group name an object"),
-    case(resources(topology="flat"), "line 5: 'topology' is a text, not a list", id="topology a text"),
-    case(resources(instance_groups="workers"), "line 5: 'instance_groups' is not a list of", id="groups a text"),
-    case(resources(instance_groups=["workers"]), "line 5: 'instance_groups' is not a list of", id="group a text"),
+    case(resources(topology="flat"), "line 5: 'topology' is a string, not a list", id="topology a string"),
+    case(resources(instance_groups="workers"), "line 5: 'instance_groups' is not a list of", id="groups a string"),
+    case(resources(instance_groups=["workers"]), "line 5: 'instance_groups' is not a list of", id="group a string"),
     case(
         resources(instance_groups=[{"hosts": ["algo-1"]}]),
         "line 5: 'instance_groups' is not a list of objects with an 'instance_group_name'",
@@ -364,7 +374,7 @@ RESOURCE_CONFIG = [
         resources(instance_groups=[{**GROUP, "hosts": "algo-1"}]),
         "line 5: 'instance_groups' is not a list of objects",
         "'hosts'",
-        id="group with a text for hosts",
+        id="group with a string for hosts",
     ),
     case(
         resources(instance_groups=[{**GROUP, "hosts": ["algo-1", "algo-9"]}], current_group_name="workers"),
@@ -384,15 +394,15 @@ RESOURCE_CONFIG = [
 ]
 
 INPUT_DATA_CONFIG = [
-    case(channels({"test": "s3://b/c"}), "inputdataconfig.json, line 3: 'test' is a text", id="channel a text"),
+    case(channels({"test": "s3://b/c"}), "inputdataconfig.json, line 3: 'test' is a string", id="channel a string"),
     case(channels({"test": None}), "inputdataconfig.json, line 3: 'test' is null", id="channel null"),
     case(channels({"test": []}), "inputdataconfig.json, line 3: 'test' is a list", id="channel a list"),
-    case(channels({"": {}}), "line 3: '' is no name for a channel", id="channel with no name"),
-    case(channels({"..": {}}), "line 3: '..' is no name for a channel", id="channel .."),
-    case(channels({"a/b": {}}), "line 3: 'a/b' is no name for a channel", id="channel in a folder"),
-    case(channels({"/etc": {}}), "line 3: '/etc' is no name for a channel", id="channel with an absolute name"),
-    case(channels({"a\0b": {}}), "line 3: 'a\\x00b' is no name for a channel", id="channel with a NUL"),
-    case(channels({"a\ud800": {}}), "line 3: 'a\\ud800' is no name for a channel", id="channel with a lone surrogate"),
+    case(channels({"": {}}), "line 3: '' is not a channel name", id="channel with no name"),
+    case(channels({"..": {}}), "line 3: '..' is not a channel name", id="channel .."),
+    case(channels({"a/b": {}}), "line 3: 'a/b' is not a channel name", id="channel in a folder"),
+    case(channels({"/etc": {}}), "line 3: '/etc' is not a channel name", id="channel with an absolute name"),
+    case(channels({"a\0b": {}}), "line 3: 'a\\x00b' is not a channel name", id="channel with a NUL"),
+    case(channels({"a\ud800": {}}), "line 3: 'a\\ud800' is not a channel name", id="channel with a lone surrogate"),
     case(
         channels({"test": 1, "validation": 2}),
         "line 3: 'test' is a number",
@@ -474,7 +484,7 @@ HYPERPARAMETERS = [
     case(
         hyperparameters(sagemaker_distribution_instance_groups="workers"),
         "'sagemaker_distribution_instance_groups' is not a list of group names",
-        id="distribution groups a text",
+        id="distribution groups a string",
     ),
     case(
         hyperparameters(sagemaker_distribution_instance_groups=[1]),
@@ -573,7 +583,7 @@ ENTRY_POINTS = [
     case(
         program("train.py", "import sys; sys.exit('no data in the channel')"),
         "train.py exited with code 1: no data in the channel",
-        id="script that exits with a text",
+        id="script that exits with a string",
     ),
     case(
         program("train.py", "raise SystemExit(42)"), "train.py exited with code 42", id="script exits 42", exit_code=42
@@ -749,7 +759,10 @@ S3_SOURCES = [
     ),
     case(source("s3://code/folder/"), "s3://code/folder/ does not name an S3 object", id="key of a folder"),
     case(
-        source("s3://code/train.py"), "s3://code/train.py is not an archive", ".tar.gz", id="script in place of the archive"
+        source("s3://code/train.py"),
+        "s3://code/train.py is not an archive",
+        ".tar.gz",
+        id="script in place of the archive",
     ),
     case(source("s3://code/truncated.tar.gz"), "s3://code/truncated.tar.gz is not an intact", id="object truncated"),
     case(source("s3://code/escapes.tar.gz"), "the member '../escaped' would be outside", id="object's member escapes"),
@@ -897,7 +910,7 @@ TRAINING_MODULE = [
     case(
         hook("def entry_point(self): return 'train.py'"),
         "MyTrainer.entry_point returned 'train.py', not an EntryPoint",
-        id="entry_point a text",
+        id="entry_point a string",
     ),
     case(
         hook("def entry_point(self): return ShellEntryPoint(self.env)"),
@@ -990,9 +1003,9 @@ TRAINING_MODULE = [
         exit_code=3,
     ),
     case(
-        trainer("def f(): raise SystemExit('no data')", "f"), "my_container:f exited: no data", id="exits with a text"
+        trainer("def f(): raise SystemExit('no data')", "f"), "my_container:f exited: no data", id="exits with a string"
     ),
-    case(trainer("def f(): raise SystemExit('')", "f"), "f called sys.exit('')", id="exits with an empty text"),
+    case(trainer("def f(): raise SystemExit('')", "f"), "f called sys.exit('')", id="exits with an empty string"),
     case(trainer("def f(): raise SystemExit([])", "f"), "f called sys.exit([])", id="exits with an empty list"),
     case(trainer("async def f(): pass", "f"), "my_container:f is async, so that it has not run", id="async function"),
     case(

@@ -772,7 +772,7 @@ def test_unknown_settings_are_told(job: Job) -> None:
     ended = job.run()
 
     assert ended.succeeded
-    assert "SAGEMAKER_FRAMEWORK_CLUSTER_PROT is no setting of sagemaker-framework: is SAGEM" in ended.stderr
+    assert "SAGEMAKER_FRAMEWORK_CLUSTER_PROT is not a setting of sagemaker-framework: is SAGEM" in ended.stderr
 
 
 def test_a_problem_names_file_key_and_line(job: Job) -> None:
@@ -780,7 +780,7 @@ def test_a_problem_names_file_key_and_line(job: Job) -> None:
     job.config("hyperparameters", {})
     job.config("resourceconfig", json.dumps({"current_host": "algo-1", "topology": None, "hosts": "algo-1"}, indent=1))
 
-    assert ["resourceconfig.json, line 4: 'hosts' is not a list of host names with one at the least"] == problems(job)
+    assert ["resourceconfig.json, line 4: 'hosts' is not a list of one or more host names"] == problems(job)
 
 
 def test_broken_json_is_named_by_its_line(job: Job) -> None:

@@ -576,8 +576,8 @@ def test_an_image_may_change_it_for_all(image: Image, changed: str) -> None:
     ("given", "cause"),
     [
         ("None", "was given NoneType for an environment, not a TrainingEnv"),
-        ("{'hosts': []}", "was given a mapping that is no environment: TrainingEnv needs hyperparameters, "),
-        ("{**env, 'x': 1}", "was given a mapping that is no environment: TrainingEnv has no attribute x"),
+        ("{'hosts': []}", "was given a mapping that is not an environment: TrainingEnv needs hyperparameters, "),
+        ("{**env, 'x': 1}", "was given a mapping that is not an environment: TrainingEnv has no attribute x"),
     ],
 )
 @pytest.mark.parametrize("kind", ["Trainer", "SingleProcessStrategy"])

@@ -128,7 +128,7 @@ def warnings(capfd: pytest.CaptureFixture[str], *names: str) -> list[str]:
 def test_a_misspelt_setting(capfd: pytest.CaptureFixture[str], name: str, meant: str) -> None:
     """A variable that looks like a setting and is none is told, with the closest one there is."""
     assert [
-        f"SAGEMAKER_FRAMEWORK_{name} is no setting of sagemaker-framework: is SAGEMAKER_FRAMEWORK_{meant} meant?"
+        f"SAGEMAKER_FRAMEWORK_{name} is not a setting of sagemaker-framework: is SAGEMAKER_FRAMEWORK_{meant} meant?"
     ] == warnings(capfd, f"SAGEMAKER_FRAMEWORK_{name}")
 
 
@@ -136,7 +136,7 @@ def test_a_made_up_setting(capfd: pytest.CaptureFixture[str]) -> None:
     """Where none is close, all are told."""
     (warning,) = warnings(capfd, "SAGEMAKER_FRAMEWORK_FOO")
 
-    assert warning.startswith("SAGEMAKER_FRAMEWORK_FOO is no setting of sagemaker-framework, which knows SAGEMAKER_")
+    assert warning.startswith("SAGEMAKER_FRAMEWORK_FOO is not a setting of sagemaker-framework, which knows SAGEMAKER_")
     assert all(name[len("SAGEMAKER_FRAMEWORK_") :] in warning for name in BROKEN)
 
 
