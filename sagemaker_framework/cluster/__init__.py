@@ -1,4 +1,4 @@
-"""What the hosts of a job agree on: that all are ready, that all are done, or which failure was the first.
+"""The agreement of a job's hosts: that all are ready, that all are done, or which failure was the first.
 
 Each host keeps one TCP connection to the leader while the job runs (docs/cluster.md).
 """
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 def is_wanted(env: TrainingEnv, is_needed: bool) -> bool:
-    """Whether the hosts of this job are to agree.
+    """Tell whether the hosts of this job agree with each other.
 
-    In Studio's local mode nobody need be waited for, unless the job is spread over its hosts.
+    In Studio's local mode they do so only if the job is distributed over them, as they may not all start.
+
+    Args:
+        env: the job's environment.
+        is_needed: True if the hosts cannot work without.
 
     Raises:
-        ConfigurationError: the job says no, where the hosts cannot do without.
+        ConfigurationError: the job switches it off, although the hosts need it.
     """
     switch = env.settings.cluster
     if switch == "off" and is_needed:
@@ -49,16 +53,16 @@ def join(
     is_needed: bool = False,
     control: Control,
 ) -> Session:
-    """Begin this host's session.
+    """Start this host's session with the other hosts.
 
     Args:
         env: the job's environment.
-        environ: the environment variables to go by.
-        is_needed: whether the hosts cannot do without.
+        environ: the environment variables to read.
+        is_needed: True if the hosts cannot work without.
         control: the run of the job on this host.
 
     Raises:
-        ConfigurationError: the job says no, where the hosts cannot do without.
+        ConfigurationError: the job switches it off, although the hosts need it.
     """
     if not is_wanted(env, is_needed):
         return SingleHostSession(env.current_host)
@@ -81,10 +85,10 @@ def join(
 
 
 def job_key(env: TrainingEnv, environ: Mapping[str, str]) -> bytes:
-    """The key that the hosts of this job share, and other jobs do not.
+    """Derive the key that the hosts of this job share, and other jobs do not have.
 
-    From what only they have in common: the job's ARN, its hosts and its hyperparameters; and the variable
-    SAGEMAKER_FRAMEWORK_CLUSTER_KEY, where the job has one.
+    It is derived from what only they have in common: the job's ARN, name, hosts and hyperparameters, and the variable
+    SAGEMAKER_FRAMEWORK_CLUSTER_KEY if it is set.
     """
     import hashlib
     import json

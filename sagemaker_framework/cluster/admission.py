@@ -1,12 +1,13 @@
-"""Who may take part in a job's session: both sides prove that they have the job's key.
+"""Decides which connections come from the job's hosts: both sides prove that they have the job's key.
 
-Pure: addresses and random numbers are arguments.  A host says who it is, the leader answers with a random number once
-the host's name leads to where it comes from, and each proves with both sides' numbers that it has the key:
+Pure: addresses and random numbers are arguments. A host says its name. If that name resolves to the address of the
+connection, the leader answers with a random number. Then each side proves, with both random numbers, that it has the
+key:
 
     host    {"hello": 1, "host": "algo-2", "nonce": ...}
     leader  {"nonce": ...}
     host    {"proof": ...}
-    leader  {"proof": ...}      both sign what they say from here on
+    leader  {"proof": ...}      from here on, both sign their messages
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class Refused(Exception):
-    """The other side cannot be one of the job's hosts; its message says why."""
+    """The other side cannot be one of the job's hosts.  The message says why."""
 
 
 class Stranger:
-    """What somebody who has connected to the leader has said of itself.
+    """A connection to the leader that has not proved who it is.
 
     Args:
-        address: where the connection comes from.
-        nonce: a random number of the leader.
+        address: the IP address that it comes from.
+        nonce: a random number of the leader's.
 
     Attributes:
         host: the name that it gives itself; empty before it does.
@@ -42,12 +43,12 @@ class Stranger:
 
 
 class Admission:
-    """The leader's rules for who is a host of the job.
+    """The leader's rules for admitting hosts.
 
     Args:
         hosts: the names of all hosts but the leader.
         key: the job's key.
-        check_names: whether a host must come from an address that its name leads to.
+        check_names: True if a host's name must resolve to the address that the host connects from.
     """
 
     def __init__(self, hosts: Collection[str], key: bytes, check_names: bool) -> None:
@@ -57,32 +58,32 @@ class Admission:
         self._addresses: dict[str, frozenset[str]] = {}
 
     def resolve(self, host: str, addresses: frozenset[str]) -> None:
-        """Take note of where a name leads."""
+        """Note the addresses that a host's name resolves to."""
         self._addresses[host] = addresses
 
     def greet(self, stranger: Stranger, message: Mapping[str, Any], connected: Collection[str]) -> None:
-        """Take in who a stranger says that it is.
+        """Read a stranger's first message.
 
         Args:
-            stranger: who.
+            stranger: the connection.
             message: its first message.
-            connected: the hosts that are connected.
+            connected: the names of the hosts that are connected.
 
         Raises:
-            Refused: the job has no such host, or it is connected.
+            Refused: the job has no such host, or the host is connected already.
         """
         stranger.host = str(message.get("host"))
         stranger.nonces = (str(message.get("nonce")), stranger.nonces[1])
         if stranger.host not in self._hosts:
-            raise Refused(f"{stranger.host!r} is no host of this job")
+            raise Refused(f"{stranger.host!r} is not a host of this job")
         if stranger.host in connected:
             raise Refused(f"{stranger.host} is connected already")
 
     def challenge(self, stranger: Stranger) -> dict[str, Any] | None:
-        """Return what to answer to a stranger that has been greeted; None while its name leads nowhere yet.
+        """Return the answer to a stranger that was greeted; None while its name does not resolve yet.
 
         Raises:
-            Refused: its name leads elsewhere.
+            Refused: the name resolves to other addresses.
         """
         if self._check_names:
             known = self._addresses.get(stranger.host)
@@ -90,16 +91,16 @@ class Admission:
                 return None
             if stranger.address not in known:
                 leads = ", ".join(sorted(known))
-                raise Refused(f"the name {stranger.host} leads to {leads}, not to {stranger.address}")
+                raise Refused(f"the name {stranger.host} resolves to {leads}, not to {stranger.address}")
         return {"nonce": stranger.nonces[1]}
 
     def check(
         self, stranger: Stranger, message: Mapping[str, Any], connected: Collection[str]
     ) -> tuple[dict[str, Any], bytes]:
-        """Return what to answer to a stranger's proof, and the key of its connection.
+        """Return the answer to a stranger's proof, and the key of its connection.
 
         Raises:
-            Refused: it does not have the job's key, or another has come first.
+            Refused: the stranger does not have the job's key, or the host has connected otherwise.
         """
         if not stranger.host or not same(message["proof"], proof(self._key, "member", stranger.host, *stranger.nonces)):
             raise Refused("it does not have the key of this job: its name, hosts or hyperparameters are others")
@@ -110,7 +111,7 @@ class Admission:
 
 
 class Introduction:
-    """A follower's side of the same.
+    """A follower's side of the admission.
 
     Args:
         host: this host's name.
@@ -129,7 +130,7 @@ class Introduction:
         return {"hello": 1, "host": self._host, "nonce": self._nonce}
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any] | bytes:
-        """Return what to answer to the leader; once it has proved itself, the key of the connection instead.
+        """Return the answer to the leader's message; after the leader's proof, the key of the connection.
 
         Raises:
             Refused: the leader refuses this host, or does not have the job's key.
@@ -141,5 +142,5 @@ class Introduction:
             return {"proof": proof(self._key, "member", self._host, self._nonce, self._leaders_nonce)}
         nonces = self._nonce, self._leaders_nonce
         if not same(message["proof"], proof(self._key, "leader", self._host, *nonces)):
-            raise Refused("who answers there does not have the key of this job")
+            raise Refused("the other side does not have the key of this job")
         return bytes.fromhex(proof(self._key, "session", self._host, *nonces))

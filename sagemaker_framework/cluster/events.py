@@ -1,7 +1,7 @@
-"""The events that the protocol is told of, and the actions that it asks for.
+"""The events that the protocol handles, and the actions that it asks for.
 
-Plain records: two are equal when they are of one class and hold the same. `host` is always the name of the host that
-an event comes from, or an action goes to.
+Plain records: two are equal if they are of one class and have equal attributes. `host` is always the name of the host
+that an event comes from, or that an action is for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """A value that is its attributes."""
+    """A value made of its attributes."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -35,23 +35,23 @@ class Event(Record):
 
 
 class Action(Record):
-    """Something to be done, by whoever drives the protocol."""
+    """Something for the driver of the protocol to do."""
 
 
 # -- events of every host ----------------------------------------------------------------------
 
 
 class Tick(Event):
-    """Time has passed.  Comes at least every `protocol.TICK` seconds."""
+    """Time has passed.  The driver sends it at least every `protocol.TICK` seconds."""
 
 
 class Arrived(Event):
     """A host has come to a phase.
 
     Attributes:
-        payload: what it brings.
-        sent: when it said so, by its own clock; None for this host.
-        reduces: whether this host computes the result itself, from all payloads.
+        payload: the host's contribution to the result of the phase.
+        sent: the time on the sender's clock; None for this host.
+        reduces: True if this host computes the result itself, from all payloads.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Failed(Event):
     """A host has failed.
 
     Attributes:
-        failure: with times by the host's own clock.
-        sent: when it said so, by its own clock; None for this host.
+        failure: the failure, with times on that host's clock.
+        sent: the time on the sender's clock; None for this host.
     """
 
     def __init__(self, host: str, failure: Failure, sent: float | None = None) -> None:
@@ -79,11 +79,11 @@ class Failed(Event):
 
 
 class StopRequested(Event):
-    """A host has been asked to stop; of the leader: the whole job is being stopped.
+    """A host was asked to stop.  From the leader: the whole job is being stopped.
 
     Attributes:
-        signum: by which signal.
-        insists: whether it stops although all programs have ended well, since it cannot finish.
+        signum: the signal that asked.
+        insists: True if the job must stop even if all programs have ended well, as this host cannot finish.
     """
 
     def __init__(self, host: str, signum: int, insists: bool = False) -> None:
@@ -93,14 +93,14 @@ class StopRequested(Event):
 
 
 class Closing(Event):
-    """This host needs the session no more."""
+    """This host no longer needs the session."""
 
 
 class Disconnected(Event):
-    """The connection to a host is gone.
+    """The connection to a host is lost.
 
     Attributes:
-        why: in words.
+        why: the reason, in words.
     """
 
     def __init__(self, host: str, why: str) -> None:
@@ -109,14 +109,14 @@ class Disconnected(Event):
 
 
 class Connected(Event):
-    """A host is there, and has proved who it is."""
+    """A host has connected and proved who it is."""
 
     def __init__(self, host: str) -> None:
         self.host = host
 
 
 class Heard(Event):
-    """A host has given a sign of life."""
+    """A host gave a sign of life."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -126,10 +126,10 @@ class Heard(Event):
 
 
 class Resolved(Event):
-    """A host's name leads somewhere.
+    """A host's name resolves.
 
     Attributes:
-        addresses: where.
+        addresses: the addresses that it resolves to.
     """
 
     def __init__(self, host: str, addresses: frozenset[str]) -> None:
@@ -146,14 +146,14 @@ class Reduced(Event):
 
 
 class Acknowledged(Event):
-    """A host knows that the job has failed, and has nothing to add; or that the job is being stopped."""
+    """A host knows that the job has failed or is being stopped, and has no failure to report."""
 
     def __init__(self, host: str) -> None:
         self.host = host
 
 
 class Left(Event):
-    """A host has said goodbye."""
+    """A host said goodbye."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -166,7 +166,7 @@ class AttemptFailed(Event):
     """The leader could not be reached.
 
     Attributes:
-        problem: in words.
+        problem: the reason, in words.
     """
 
     def __init__(self, problem: str) -> None:
@@ -182,10 +182,10 @@ class Completed(Event):
 
 
 class Waiting(Event):
-    """The leader waits for some hosts.
+    """The leader is waiting for some hosts.
 
     Attributes:
-        names: of these hosts, in words.
+        names: the names of these hosts, in words.
     """
 
     def __init__(self, phase: str, names: str) -> None:
@@ -194,14 +194,14 @@ class Waiting(Event):
 
 
 class JobFailed(Event):
-    """A host of the job has failed; which failure is the cause is not known yet."""
+    """A host of the job has failed; it is not known yet which failure is the cause."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
 
 
 class Decided(Event):
-    """The leader has decided what the job has failed of."""
+    """The leader has decided which failure is the cause."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -240,7 +240,7 @@ class Drop(Action):
 
 
 class Gather(Action):
-    """Have this host compute the result of a phase; `Reduced` is to follow."""
+    """Have this host compute the result of a phase from all payloads; the driver answers with `Reduced`."""
 
     def __init__(self, phase: str, payloads: Mapping[str, Payload]) -> None:
         self.phase = phase
@@ -248,7 +248,7 @@ class Gather(Action):
 
 
 class SetResult(Action):
-    """Let this host go on from a phase."""
+    """Give this host the result of a phase, so that it goes on."""
 
     def __init__(self, phase: str, result: Payload) -> None:
         self.phase = phase
@@ -256,21 +256,21 @@ class SetResult(Action):
 
 
 class Interrupt(Action):
-    """Stop what this host does: the job has failed elsewhere."""
+    """Stop this host's work: the job has failed elsewhere."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
 
 
 class SetVerdict(Action):
-    """Let this host report this failure, as all hosts do."""
+    """Give this host the failure that all hosts report."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
 
 
 class StopHost(Action):
-    """Stop this host's program: the job is being stopped.  Its own request is confirmed by that, too."""
+    """Stop this host's program: the job is being stopped.  Also sent to the host that asked for that."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -284,4 +284,4 @@ class Tell(Action):
 
 
 class Close(Action):
-    """End the session, once what was sent is on its way."""
+    """End the session once everything has been sent."""

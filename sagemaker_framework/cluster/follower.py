@@ -1,4 +1,4 @@
-"""A follower's session: one connection to the leader.  What is said over it is decided in protocol.py."""
+"""A follower's session: one connection to the leader.  protocol.py decides what is said over it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Follower(ThreadedSession):
     """The session of a host that is not the leader."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread, which connects to the leader."""
         self._begun = time.monotonic()
         self._follower_state = FollowerState(self.hosts, self.host, self.leader, self.timeout, self._begun)
         self._connection: Connection | None = None
@@ -52,7 +52,7 @@ class Follower(ThreadedSession):
             self._connection.close()
 
     def _wait(self, readable: list[Connection], seconds: float) -> bool:
-        """Wait for something to read, or to handle.  Return whether there is something to read."""
+        """Wait until there is something to read or to handle.  Return True if there is something to read."""
         sources: list[Connection | int] = [*readable, self._awake]
         ready, _, _ = select.select(sources, [each for each in readable if each.waits], [], seconds)
         self._run_pending()
@@ -63,7 +63,7 @@ class Follower(ThreadedSession):
     # -- reaching the leader -------------------------------------------------------------------
 
     def _connect(self) -> str:
-        """Try to reach the leader once.  Return what the problem was; nothing where there was none."""
+        """Try to connect to the leader once.  Return the problem in words; an empty string if there was none."""
         try:
             sock = socket.create_connection((self.leader, self.port), timeout=timing.ATTEMPT)
         except socket.gaierror as error:
@@ -83,7 +83,7 @@ class Follower(ThreadedSession):
         return ""
 
     def _introduce(self, connection: Connection) -> None:
-        """Prove to the leader who this host is, and have the leader prove itself."""
+        """Prove this host's identity to the leader, and have the leader prove its own."""
         deadline = time.monotonic() + timing.ATTEMPT
         introduction = Introduction(self.host, self.key, nonce())
         connection.send(introduction.hello())

@@ -1,4 +1,4 @@
-"""The leader's session: a connection from each of the other hosts.  What they mean is decided in protocol.py."""
+"""The leader's session: a connection from each other host.  protocol.py decides what is said over them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from sagemaker_framework.cluster.events import Event
 
 _MOST_STRANGERS = 1024  # connections beyond one for each host
-_MOST_REFUSALS = 20  # in the log: whoever connects must not fill it
+_MOST_REFUSALS = 20  # lines in the log, so that strangers cannot fill it
 _FAST_TICK = 0.1  # seconds, once the job has failed
 
 
 class _Peer(Stranger):
-    """A connection, and who is at its other end."""
+    """A connection, and the host at its other end."""
 
     def __init__(self, connection: Connection, address: str) -> None:
         super().__init__(address, nonce())
@@ -54,7 +54,7 @@ class Leader(ThreadedSession):
     """The session of the leader."""
 
     def start(self) -> None:
-        """Begin.
+        """Listen, and start the thread.
 
         Raises:
             ConfigurationError: the port is taken.
@@ -69,8 +69,8 @@ class Leader(ThreadedSession):
         self._selector.register(self._awake, selectors.EVENT_READ, None)
         self._peers: set[_Peer] = set()
         self._by_host: dict[str, _Peer] = {}
-        self._held: dict[str, list[_Peer]] = {}  # who has said hello before its name led anywhere
-        self._is_deaf = False  # whether no connections are taken, as there are no file descriptors for them
+        self._held: dict[str, list[_Peer]] = {}  # those that said hello before their names resolved
+        self._is_deaf = False  # True while there are no file descriptors for new connections
         self._refused = 0
         self._resolver = Resolver(unresolved, lambda *found: self._call_soon_threadsafe(Resolved(*found)))
         super().start()
@@ -128,7 +128,7 @@ class Leader(ThreadedSession):
         self._handle(Tick())
 
     def _flush(self, seconds: float) -> None:
-        """Send what has been said, within so many seconds."""
+        """Send what is left, for at most so many seconds."""
         deadline = time.monotonic() + seconds
         for peer in self._peers:
             if peer.is_in:
@@ -158,7 +158,7 @@ class Leader(ThreadedSession):
                 return
             except OSError as error:
                 log.warning(f"a connection could not be taken: {error.strerror}")
-                # It would be reported as ready at once, again and again.
+                # Otherwise the selector would report it as ready all the time.
                 self._selector.unregister(self._server)
                 self._is_deaf = True
                 return
@@ -216,7 +216,7 @@ class Leader(ThreadedSession):
         else:
             self._let_in(peer, lambda stranger: self._greet(stranger, message))
 
-    # -- who is there --------------------------------------------------------------------------
+    # -- admission ---------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         super()._handle(event)
@@ -227,7 +227,7 @@ class Leader(ThreadedSession):
                     self._let_in(peer, self._challenge)
 
     def _let_in(self, peer: _Peer, step: Callable[[_Peer], None]) -> None:
-        """Go a step further with a stranger, unless it is refused."""
+        """Take a stranger a step further, unless the step refuses it."""
         try:
             step(peer)
         except Refused as refusal:
@@ -257,13 +257,13 @@ class Leader(ThreadedSession):
         if self._refused <= _MOST_REFUSALS:
             log.warning(f"refused a connection from {peer.address}: {why}")
         if self._refused == _MOST_REFUSALS:
-            log.warning("no more is said of refused connections")
+            log.warning("further refused connections are not logged")
         peer.connection.send({"refused": why})
         self._drop(peer)
 
 
 def _allow_files(wanted: int) -> None:
-    """Allow this process so many open files, if it may."""
+    """Raise this process's limit of open files to `wanted`, as far as is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

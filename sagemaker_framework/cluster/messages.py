@@ -1,4 +1,4 @@
-"""The messages between hosts: JSON objects, as they are made and as they are read."""
+"""The messages between hosts: makes the JSON objects, and reads them."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 
 def at(phase: str, payload: Payload, sent: float) -> Message:
-    """Say that this host has come to a phase."""
+    """Tell the leader that this host has come to a phase."""
     return {"type": "at", "phase": phase, "payload": payload, "sent": sent}
 
 
 def failed(failure: Failure, sent: float) -> Message:
-    """Say that this host has failed."""
+    """Tell the leader that this host has failed."""
     return {"type": "failed", "failure": failure.as_message(), "sent": sent}
 
 
 def ack() -> Message:
-    """Say that this host knows that the job has failed, or is being stopped."""
+    """Tell the leader that this host knows that the job has failed or is being stopped."""
     return {"type": "ack"}
 
 
 def bye() -> Message:
-    """Say goodbye."""
+    """Say goodbye to the leader."""
     return {"type": "bye"}
 
 
 def from_follower(host: str, message: Mapping[str, Any]) -> Event:
-    """Read what a follower says.
+    """Read a follower's message.
 
     Raises:
-        ValueError: the follower says something else, or says it wrongly.
+        ValueError: it is not a message of a follower, or broken.
     """
     kind = message.get("type")
     if kind == "at":
@@ -75,30 +75,30 @@ def from_follower(host: str, message: Mapping[str, Any]) -> Event:
 
 
 def go(phase: str, result: Payload) -> Message:
-    """Say that all hosts have come to a phase."""
+    """Tell followers that all hosts have come to a phase."""
     return {"type": "go", "phase": phase, "result": result}
 
 
 def waiting(phase: str, names: str) -> Message:
-    """Say for whom the hosts wait."""
+    """Tell followers which hosts the job waits for."""
     return {"type": "waiting", "phase": phase, "names": names}
 
 
 def fail(failure: Failure) -> Message:
-    """Say that the job has failed."""
+    """Tell followers that the job has failed."""
     return {"type": "fail", "failure": failure.as_message()}
 
 
 def verdict(failure: Failure) -> Message:
-    """Say what the job has failed of."""
+    """Tell followers which failure is the cause."""
     return {"type": "verdict", "failure": failure.as_message()}
 
 
 def from_leader(leader: str, message: Mapping[str, Any]) -> Event:
-    """Read what the leader says.
+    """Read a message of the leader.
 
     Raises:
-        ValueError: the leader says something else, or says it wrongly.
+        ValueError: it is not a message of the leader, or broken.
     """
     kind = message.get("type")
     if kind == "go":
@@ -118,7 +118,7 @@ def from_leader(leader: str, message: Mapping[str, Any]) -> Event:
 
 
 def stop(signum: int, insists: bool = False) -> Message:
-    """Say that this host, or, from the leader, the job, has been asked to stop."""
+    """Tell the other side that this host was asked to stop; from the leader, that the job was."""
     return {"type": "stop", "signum": signum, "insists": insists}
 
 

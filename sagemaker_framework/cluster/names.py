@@ -1,4 +1,4 @@
-"""Finds out where the names of hosts lead."""
+"""Resolves the names of hosts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0  # seconds between rounds
 
 
 class Resolver:
-    """Looks names up, many at once and again and again, until each has led somewhere.
+    """Resolves names, many at once, again and again until each has an address.
 
-    A container's name may come to resolve only a while after the container has started.
+    A container's name may resolve only some time after the container has started.
 
     Args:
         hosts: the names.
-        found: called for each name with its addresses, once; from other threads.
+        found: called once for each name with its addresses, from other threads.
     """
 
     def __init__(self, hosts: Sequence[str], found: Callable[[str, frozenset[str]], None]) -> None:
@@ -30,7 +30,7 @@ class Resolver:
         threading.Thread(target=self._run, name="resolver", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more up."""
+        """Stop resolving."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -41,7 +41,7 @@ class Resolver:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _round(self, hosts: list[str]) -> list[str]:
-        """Look each name up once; return those that lead nowhere yet."""
+        """Resolve each name once; return those that do not resolve yet."""
         todo, missing = list(hosts), []
 
         def work() -> None:
@@ -65,7 +65,7 @@ class Resolver:
 
 
 def lookup(host: str) -> frozenset[str]:
-    """The addresses that a name leads to now; none where it leads nowhere."""
+    """Return the addresses that a name resolves to now; none if it does not."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -1,4 +1,4 @@
-"""The phases of a job on several hosts, in their order, and how hosts are named in words."""
+"""The phases of a job on several hosts, in their order, and the words for hosts in messages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 class Phase:
-    """A point that hosts go beyond together.
+    """A point in the job that hosts pass together.
 
     Attributes:
-        name: as messages have it.
-        programs_only: whether only hosts whose program completes the job are waited for.
-        has_deadline: whether waiting has an end; there is none where it is for the user's own work.
+        name: the name in messages between hosts.
+        programs_only: True if only hosts are waited for whose program completes the job.
+        has_deadline: True if the wait has a time limit; the user's own work has none.
         late: what a host does that has not come yet, in words.
     """
 
@@ -27,11 +27,11 @@ class Phase:
 PHASES = {
     phase.name: phase
     for phase in (
-        # Code and requirements are in place; the strategy has advertised.
+        # Code and requirements are in place; each strategy has advertised its payload.
         Phase("ready", programs_only=False, has_deadline=True, late="connected, still preparing"),
         # Servers are started; now the programs start.
         Phase("serving", programs_only=False, has_deadline=True, late="connected, still preparing"),
-        # The programs have ended well.  From here on, a request to stop comes too late to change how the job ends.
+        # The programs have ended well.  From here on, a request to stop no longer changes the outcome.
         Phase("ended", programs_only=True, has_deadline=False, late="its program is running"),
         # post_train and cleanup have succeeded: success is declared.
         Phase("done", programs_only=False, has_deadline=False, late="still finishing"),
@@ -40,17 +40,22 @@ PHASES = {
 
 
 def place(host: str, at: int, count: int) -> str:
-    """Name a host by its name and its place among all: `algo-2 (host 2 of 2)`.
+    """Name a host with its number: `algo-2 (host 2 of 2)`.
 
     Args:
-        host: its name.
-        at: its place in the service's order, from 0.
-        count: how many hosts there are.
+        host: the name of the host.
+        at: its index in the service's order, from 0.
+        count: the number of hosts.
     """
     return f"{host} (host {at + 1} of {count})"
 
 
 def names(hosts: Sequence[str], most: int = 5) -> str:
-    """Name the first few of these hosts, and say how many more there are."""
+    """List the first hosts by name, and say how many more there are.
+
+    Args:
+        hosts: the names.
+        most: the number of hosts to list.
+    """
     more = f" and {len(hosts) - most} more" if len(hosts) > most else ""
     return ", ".join(hosts[:most]) + more

@@ -1,4 +1,4 @@
-"""A host's part in the agreement of a job's hosts: what its run says to the others, and hears from them."""
+"""This host's session with the other hosts of the job: the interface that the run of a job uses."""
 
 from __future__ import annotations
 
@@ -14,95 +14,95 @@ if TYPE_CHECKING:
     from sagemaker_framework.cluster.events import Payload
     from sagemaker_framework.errors import FrameworkError
 
-    #: Computes what all hosts get at the end of a phase, from what each brought to it.
+    #: Computes the result of a phase from the payloads of all hosts, by host.
     Reduce = Callable[[Mapping[str, Payload]], Payload]
 
     class Control(Protocol):
-        """The run of the job on this host.  All but `wait_until` may be called in any thread."""
+        """The run of the job on this host.  Any thread may call all methods but `wait_until`."""
 
         def request_stop(self, signum: int) -> None:
-            """Stop: the job is being stopped.  Does nothing where this host has been asked to stop already."""
+            """Stop the program: the job is being stopped.  Does nothing if this host was asked to stop already."""
 
         def interrupt(self, error: FrameworkError) -> None:
-            """Stop: the job has failed elsewhere."""
+            """Stop the work: the job has failed elsewhere."""
 
         def wake(self) -> None:
-            """Look whether what `wait_until` waits for is so now."""
+            """Check the condition of `wait_until` again."""
 
         def wait_until(self, condition: Callable[[], bool]) -> None:
-            """Wait in the main thread until something is so, while the host's processes are watched."""
+            """Wait in the main thread until a condition is true, and watch the host's processes meanwhile."""
 
 
 class Session(ABC):
-    """This host's part in the agreement.
+    """This host's session with the other hosts.
 
-    The phases are those of `phases.PHASES`, in their order.
+    `phases.PHASES` lists the phases in their order.
     """
 
     @abstractmethod
     def barrier(self, phase: str, payload: Payload, reduce: Reduce | None = None) -> Payload:
-        """Say that this host has come to a phase, and wait until all hosts have.
+        """Tell the others that this host has come to a phase, and wait until all hosts have.
 
         Args:
-            phase: its name.
-            payload: what this host brings, a JSON object.
-            reduce: called on the leader with what every host brought; what it returns is what all hosts get.
+            phase: the name of the phase.
+            payload: this host's contribution, a JSON object.
+            reduce: computes the result from the payloads of all hosts; only the leader calls it.
 
         Returns:
-            What all hosts get.
+            The result of the phase, the same on all hosts.
 
         Raises:
-            JobInterrupted: not all hosts came within the time limit, or one has failed.
-            JobStopped: the job is being stopped, so that not all will come.
+            JobInterrupted: not all hosts came within the time limit, or a host has failed.
+            JobStopped: the job is being stopped, so not all hosts will come.
         """
 
     @abstractmethod
     def arrive(self, phase: str, payload: Payload) -> None:
-        """Say that this host has come to a phase, and go on."""
+        """Tell the others that this host has come to a phase, without waiting for them."""
 
     @property
     @abstractmethod
     def programs_done(self) -> bool:
-        """Whether all programs that complete the job have ended, on every host."""
+        """True once all programs that complete the job have ended, on every host."""
 
     @property
     @abstractmethod
     def is_stopping(self) -> bool:
-        """Whether the job is being stopped: a host was asked to before all programs had ended well."""
+        """True once the job is being stopped: a host was asked to before all programs had ended well."""
 
     @property
     @abstractmethod
     def is_closed(self) -> bool:
-        """Whether nobody is there any more who could say so."""
+        """True once the session has ended, so that nothing more can be learnt from the other hosts."""
 
     @abstractmethod
     def fail(self, error: FrameworkError) -> None:
-        """Tell the other hosts that this one has failed, so that they stop; unless it failed because they did."""
+        """Tell the other hosts that this one has failed, so that they stop; not if it failed because of them."""
 
     @abstractmethod
     def verdict(self, error: FrameworkError) -> FrameworkError:
-        """Wait for what the job has failed of, and return it: all hosts report the same.
+        """Wait for the leader's decision which failure is the cause, and return it: all hosts report the same.
 
         Args:
-            error: what this host reports where there is no verdict.
+            error: this host's own error, which is returned if there is no decision.
         """
 
     @abstractmethod
     def stopping(self, signum: int, insists: bool = False) -> None:
-        """Tell the other hosts that this one has been asked to stop; a signal handler may call it.
+        """Tell the other hosts that this one was asked to stop; a signal handler may call it.
 
         Args:
-            signum: by which signal.
-            insists: whether the job is stopped although all programs have ended well.
+            signum: the signal that asked.
+            insists: True if the job must stop even if all programs have ended well.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the others."""
+        """Leave the session."""
 
 
 class SingleHostSession(Session):
-    """The session of a host that agrees with nobody."""
+    """The session of a host that does not agree with others."""
 
     def __init__(self, host: str) -> None:
         self._host = host

@@ -1,4 +1,4 @@
-"""The thread in which a host goes on talking with the others, whatever else it is doing."""
+"""The thread in which a host talks with the others while its main thread does the job's work."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 
 class ThreadedSession(Session):
-    """Drives the protocol's state in a thread of its own: `handle` what comes, do what it asks for.
+    """Drives the protocol in a thread of its own: passes events to it and carries out its actions.
 
     Args:
         hosts: the names of all hosts of the job.
         host: this host's name.
         leader: the leader's name.
-        port: where the leader listens.
+        port: the TCP port at which the leader listens.
         key: a secret that only the job's hosts share.
         timeout: seconds that hosts wait for each other.
-        check_names: whether a host must come from an address that its name leads to.
+        check_names: True if a host's name must resolve to the address that the host connects from.
         control: the run of the job on this host.
     """
 
@@ -77,12 +77,12 @@ class ThreadedSession(Session):
         self._place = place(host, hosts.index(host), len(hosts))
         self._gathered: dict[str, Mapping[str, Payload]] = {}
         self._results: dict[str, Payload] = {}
-        self._own: FrameworkError | None = None  # the failure of this host that it has told of
+        self._own: FrameworkError | None = None  # the failure that this host has reported
         self._foreign: FrameworkError | None = None
         self._verdict: Failure | None = None
         self._stopped_by: int | None = None
         self._is_closed = False
-        self._is_settled = threading.Event()  # there is a verdict, the job is being stopped, or nobody is there
+        self._is_settled = threading.Event()  # there is a verdict, or a stop, or no leader
         self._events: deque[Event] = deque()
         self._awake, self._wakeup = os.pipe()
         for end in (self._awake, self._wakeup):
@@ -90,7 +90,7 @@ class ThreadedSession(Session):
         self._thread = threading.Thread(target=self._run_safely, name="cluster", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     # -- in this host's main thread ------------------------------------------------------------
@@ -159,11 +159,11 @@ class ThreadedSession(Session):
 
     @abstractmethod
     def _run(self) -> None:
-        """Talk with the others until the session is closed."""
+        """Talk with the other hosts until the session is closed."""
 
     @abstractmethod
     def _do(self, action: Any) -> None:
-        """Do what concerns connections."""
+        """Carry out an action that concerns connections."""
 
     def _run_safely(self) -> None:
         try:
@@ -176,7 +176,7 @@ class ThreadedSession(Session):
             self._perform([Interrupt(failure), SetVerdict(failure), Close()])
 
     def _run_pending(self) -> None:
-        """Handle what other threads have said."""
+        """Handle the events of other threads."""
         try:
             while os.read(self._awake, 4096):
                 pass

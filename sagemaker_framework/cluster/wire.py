@@ -1,7 +1,7 @@
-"""Messages between two hosts of a job: JSON objects over TCP, each with a code that only the job's hosts can make.
+"""Messages between two hosts of a job: JSON objects over TCP, signed so that only the job's hosts can make them.
 
-A line of JSON and its code (HMAC-SHA256 over the direction, the number of the message and the JSON) is a
-message; an empty line is a sign of life. Nothing is encrypted: what is sent must not be secret.
+A message is a line: JSON and its signature (HMAC-SHA256 over the direction, the number of the message and the JSON). An
+empty line is a sign of life. Nothing is encrypted, so messages must not contain secrets.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-_STRANGER_LINE = 1024  # bytes that a line may have before the other side has shown that it is one of the job's
+_STRANGER_LINE = 1024  # bytes; the longest line before the other side has proved who it is
 _LINE = 16 << 20
 _CODE = 32  # hexadecimal digits
 _CHUNK = 1 << 16
 
 
 class ConnectionLost(Exception):
-    """The connection is closed, or what comes over it cannot be one of the job's hosts."""
+    """The connection is closed, or the other side cannot be one of the job's hosts."""
 
 
 class Connection:
-    """One end of a TCP connection; never blocks.
+    """One end of a TCP connection.  Never blocks.
 
     Args:
-        sock: the connected socket; the connection owns it.
+        sock: the connected socket; the connection closes it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -47,26 +47,30 @@ class Connection:
         self._sent = self._seen = 0
 
     def fileno(self) -> int:
-        """The socket's file descriptor."""
+        """Return the socket's file descriptor."""
         return self._socket.fileno()
 
     def secure(self, key: bytes, ours: str, theirs: str) -> None:
-        """Sign what is sent, and check what comes, from now on.
+        """Sign what is sent, and check what is received, from now on.
 
         Args:
             key: the key of this connection.
-            ours: the name of this end's direction.
-            theirs: the name of the other's.
+            ours: the name of the direction in which this end sends.
+            theirs: the name of the other direction.
         """
         self._key, self._ours, self._theirs = key, ours.encode(), theirs.encode()
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to send that the system has not yet taken."""
+        """True while there is something to send that the system has not taken yet."""
         return bool(self._outgoing)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message, as far as that goes without waiting; `flush` sends the rest."""
+        """Send a message, as far as possible without waiting; `flush` sends the rest.
+
+        Args:
+            message: a JSON object; it is signed once `secure` was called.
+        """
         line = json.dumps(message).encode()
         if self._key:
             line += b"\t" + self._code(self._ours, self._sent, line)
@@ -81,26 +85,26 @@ class Connection:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is left, as far as that goes without waiting."""
+        """Send what is left, as far as possible without waiting."""
         try:
             while self._outgoing:
                 del self._outgoing[: self._socket.send(self._outgoing[:_CHUNK])]
         except BlockingIOError:
             pass
         except OSError:
-            self._outgoing.clear()  # The reader will be told.
+            self._outgoing.clear()  # `receive` reports that the connection is lost.
 
     def drain(self, deadline: float) -> None:
-        """Send what is left, and wait for that until `deadline` (`time.monotonic`)."""
+        """Send what is left, waiting until `deadline` (seconds, `time.monotonic`) at most."""
         while self._outgoing and (left := deadline - time.monotonic()) > 0:
             select.select([], [self._socket], [], left)
             self.flush()
 
     def receive(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages that have come; those that are not taken now are yielded the next time.
+        """Yield the messages that have arrived; a later call yields those that the caller did not take.
 
         Raises:
-            ConnectionLost: after the last of them.
+            ConnectionLost: the connection is lost, after the last message.
         """
         closed = ""
         while not closed:
@@ -137,7 +141,7 @@ class Connection:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise ConnectionLost("sent something that is no message")
+            raise ConnectionLost("sent something that is not a message")
         return message
 
     def _code(self, direction: bytes, number: int, line: bytes) -> bytes:
@@ -145,21 +149,29 @@ class Connection:
         return hmac.new(self._key, signed, hashlib.sha256).hexdigest()[:_CODE].encode()
 
     def close(self) -> None:
-        """Close it; what has not been sent is lost."""
+        """Close the connection; what has not been sent is lost."""
         self._socket.close()
 
 
 def nonce() -> str:
-    """A number that is used once."""
+    """Return a random number for one use."""
     return os.urandom(16).hex()
 
 
 def proof(key: bytes, side: str, host: str, member_nonce: str, leader_nonce: str) -> str:
-    """What only a holder of the job's key can say, on this connection, on this side of it."""
+    """Return a proof that this side of the connection has the job's key.
+
+    Args:
+        key: the job's key.
+        side: the purpose of the proof: `member`, `leader`, or `session` for the key of the connection.
+        host: the name of the host that is not the leader.
+        member_nonce: that host's random number.
+        leader_nonce: the leader's random number.
+    """
     said = "\0".join((side, host, member_nonce, leader_nonce)).encode()
     return hmac.new(key, said, hashlib.sha256).hexdigest()
 
 
 def same(one: object, other: str) -> bool:
-    """Whether two proofs are the same, in a time that does not tell where they differ."""
+    """Compare two proofs, in a time that does not reveal where they differ."""
     return isinstance(one, str) and hmac.compare_digest(one.encode(), other.encode())
