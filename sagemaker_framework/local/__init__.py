@@ -1,1 +1,1 @@
-"""SageMaker on one machine: hosts that are not there."""
+"""A local stand-in for SageMaker: several hosts on one machine."""

@@ -1,1 +1,1 @@
-"""What plays the hosts of a job on one machine."""
+"""The ways to run the hosts of a job on one machine."""

@@ -1,5 +1,5 @@
 """
-Hosts that are not there: several hosts, each as private as a container, on one machine.
+Several hosts on one machine, each as private as a container.
 
 ```python
 with Hosts(2, share=["/data"]) as hosts:
@@ -7,13 +7,13 @@ with Hosts(2, share=["/data"]) as hosts:
     print(job.communicate(), hosts[0].path("/opt/ml/output/failure").exists())
 ```
 
-A host has network, mount, process, IPC and host name namespaces of its own over an overlay of the machine's file
-system: all that it writes is its own, and in memory; /opt/ml, /tmp, /dev/shm, /run and /root start out empty.
-Hosts see each other, by the names in /etc/hosts, and nothing else: neither the machine nor anything beyond it. The
-host name is not that name but one like `ip-10-77-0-2`, as on SageMaker.
+A host has network, mount, process, IPC and host name namespaces of its own. Its file system is an overlay of the
+machine's: everything it writes is private and in memory, and /opt/ml, /tmp, /dev/shm, /run and /root start empty.
+Hosts see each other, by the names in /etc/hosts, and nothing else: neither the machine nor any network beyond it. A
+host's own host name is not that name but one like `ip-10-77-0-2`, as on SageMaker.
 
-Needs root, Linux 5.3, and the tools `ip` and `nsenter`. Several sets can be there at once, as nothing of them has a
-name on the machine; what becomes of them when their owner is killed is in init.py.
+Needs root, Linux 5.3, and the tools `ip` and `nsenter`. Several sets can exist at once, since they use no names on the
+machine. init.py says what happens to hosts whose owner is killed.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ import attrs
 
 from sagemaker_framework.errors import HostsError
 
-#: Every set's network; they do not meet.
+#: The network of every set; sets are not connected.
 NETWORK = ipaddress.ip_network("10.77.0.0/16")
-#: How long processes that were killed may take to be gone, in seconds.
+#: How long killed processes may take to end, in seconds.
 DEATH = 30.0
 
-#: What is run, and the Debian package that brings it.
+#: The tools that are needed, and their Debian packages.
 TOOLS = {"ip": "iproute2", "nsenter": "util-linux"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +55,7 @@ class Running:
     Attributes:
         pid: its id on this machine.
         pid_on_host: its id on the host.
-        name: what the kernel calls it.
+        name: the kernel's name for it.
         command: its command line.
     """
 
@@ -67,11 +67,11 @@ class Running:
 
 @attrs.frozen
 class Place:
-    """Where a host is to be found.
+    """The names and the address of a host.
 
     Attributes:
-        name: what the other hosts call it, such as `algo-1`.
-        hostname: what it calls itself.
+        name: the other hosts' name for it, such as `algo-1`.
+        hostname: its own host name.
         address: its IP address.
     """
 
@@ -82,15 +82,15 @@ class Place:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What init.py is to make; it gets this as JSON.
+    """The hosts that init.py makes; it gets the plan as JSON.
 
     Attributes:
-        owner: the process at whose end all is to be gone.
-        root: the folder whose files the hosts start with.
-        share: the folders of the machine that all hosts have too.
+        owner: the process at whose end everything is removed.
+        root: the folder with the files that the hosts start with.
+        share: the folders of the machine that all hosts share.
         hosts: the hosts, in their order.
-        interface: what each calls its network interface.
-        prefix: how many bits of an address are the network's.
+        interface: the name of each host's network interface.
+        prefix: the number of bits of an address that are the network's.
         gateway: the address of the switch.
     """
 
@@ -108,8 +108,8 @@ class Host:
     One host of a set; made by `Hosts`.
 
     Attributes:
-        name: what the other hosts call it, such as `algo-1`.
-        hostname: what it calls itself.
+        name: the other hosts' name for it, such as `algo-1`.
+        hostname: its own host name.
         address: its IP address.
     """
 
@@ -121,7 +121,7 @@ class Host:
         self._port = f"port{number}"
         self._pid = pid
         self._namespaces = {_namespace(pid, "net"), _namespace(pid, "pid")}
-        # The files outlive the processes for as long as these are open.
+        # While these are open, the files outlive the processes.
         self._files = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
         self._root = os.open(f"/proc/{pid}/root", os.O_PATH)
         self._here = os.getpid()
@@ -132,16 +132,16 @@ class Host:
     ) -> subprocess.Popen[Any]:
         """Start a command on the host.
 
-        The process is the caller's own child, so its exit code, signals and streams are as with any other; on the
-        host it is beside the first process (PID 1), which does nothing but reap orphans, so that what a command
-        leaves behind is still there to be seen.  One that has to be PID 1 itself can be started by
-        `unshare --pid --fork --mount-proc --kill-child`, which keeps signals from it.
+        The process is a child of the caller, with its exit code, signals and streams. On the host it runs beside the
+        first process (PID 1), which only reaps orphans, so that processes that a command leaves behind stay visible.
+        A command that must be PID 1 itself can be started by `unshare --pid --fork --mount-proc --kill-child`, which
+        keeps signals from it.
 
         Args:
-            argv: the command; exit code 127 if the host has no such program.
-            env: its variables; this process's if None.
-            cwd: the folder on the host that it starts in.
-            options: for `subprocess.Popen`.
+            argv: the command; if the host has no such program, the exit code is 127.
+            env: its environment variables; those of this process if None.
+            cwd: the folder on the host to start it in.
+            options: further options of `subprocess.Popen`.
 
         Returns:
             The process.
@@ -158,45 +158,48 @@ class Host:
             return subprocess.Popen([*enter, f"--wd={self.path(cwd)}", "--", *argv], env=env, **options)
 
     def path(self, path: str = "/") -> Path:
-        """Where a file of the host can be read and written from outside, also after the host was killed.
+        """Return a path by which a file of the host can be read and written from outside, even after the host's death.
 
-        As usable by other processes as by this one, until the set is closed.  Not to be resolved, and no absolute
-        link to be followed: either leads to the machine's own files.
+        Other processes can use it too, until the set is closed. Do not resolve it or follow absolute links in it: both
+        lead to the machine's own files.
+
+        Args:
+            path: the path of the file on the host.
         """
         return Path(f"/proc/{self._here}/fd/{self._root}", path.lstrip("/"))
 
     @property
     def network(self) -> Path:
-        """Where the host's network can be entered from outside, as `podman run --network=ns:PATH` does.
+        """Return a path by which a process can enter the host's network, as in `podman run --network=ns:PATH`.
 
-        What has entered has to end before the host is killed or the set is closed, which wait for it.
+        Such a process must end before the host is killed or the set is closed: both wait for it.
         """
         return Path(f"/proc/{self._pid}/ns/net")
 
     def processes(self) -> list[Running]:
-        """What runs on the host, apart from its first process; not what has ended and was not waited for."""
+        """Return the host's processes, without its first one and without zombies."""
         return list(_running([self])) if self._alive else []
 
     def kill(self) -> None:
-        """Have the host die: all its processes are killed at once, and when they are gone its network is too.
+        """Kill all processes of the host at once, and then remove its network.
 
-        As when a container is killed: the kernel closes its connections, of which the others hear unless the network
-        is gone sooner.  A command that was only about to start may end with exit code 1 instead.  For a machine that
-        loses power, of which nobody hears anything any more, cut it off first.
+        This is what happens when a container is killed: the kernel closes the connections, and the other hosts notice,
+        unless the network goes sooner. A command that was just starting may end with exit code 1 instead. For a machine
+        that loses power, which the others do not notice, call `partition` first.
         """
         if self._alive:
             self._die()
             _await_end([self])
-            # The kernel removes the network too, but some time later.
+            # The kernel would remove the network too, but some time later.
             with contextlib.suppress(HostsError):
                 self._hosts.ip(f"link delete {self._port}")
 
     def partition(self) -> None:
-        """Pull the network cable: nothing is sent or received any more, and nobody is told."""
+        """Disconnect the host from the network: packets are lost, and nobody is told."""
         self._switch("down")
 
     def heal(self) -> None:
-        """Put the network cable in again."""
+        """Connect the host to the network again."""
         self._switch("up")
 
     def _switch(self, state: str) -> None:
@@ -209,27 +212,27 @@ class Host:
 
     def _die(self) -> None:
         self._alive = False
-        # No other process can have got this id: the init process does not wait for its children.
+        # No other process can have this ID: the init process does not wait for its children.
         os.kill(self._pid, signal.SIGKILL)
 
     def _close(self) -> None:
         os.close(self._files)
         os.close(self._root)
-        # No path leads to what these numbers may stand for next.
+        # Paths with these numbers must not lead to the files that get the numbers next.
         self._files = self._root = -1
 
 
 class Hosts:
     """
-    A set of hosts on a network of their own; a context manager, at whose end they are gone.
+    A set of hosts on a network of their own; a context manager that removes them at its end.
 
     Args:
-        count: how many.
-        share: folders of the machine that all hosts have too, at the same place, as a shared file system has them;
-            also those that are on another file system than `root`, which hosts do not see otherwise.
-        root: the folder whose files the hosts start with, such as that of an image.
-        names: what they are called; `algo-1`, `algo-2`, ... if None.
-        interface: their network interface.
+        count: the number of hosts.
+        share: folders of the machine that all hosts have at the same path, as on a shared file system; also needed for
+            folders on another file system than `root`, which hosts do not see otherwise.
+        root: the folder with the files that the hosts start with, such as an image's.
+        names: the names of the hosts; `algo-1`, `algo-2`, ... if None.
+        interface: the name of their network interface.
 
     Raises:
         HostsError: hosts cannot be made on this machine.
@@ -282,7 +285,7 @@ class Hosts:
             raise
 
     def close(self) -> None:
-        """Kill the hosts, and give back all that they had."""
+        """Kill the hosts and remove everything that was made for them."""
         for host in self._hosts:
             if host._alive:
                 host._die()
@@ -294,7 +297,14 @@ class Hosts:
         self._hosts = []
 
     def ip(self, command: str) -> None:
-        """Have `ip` carry out a command on the switch that the hosts are connected to, each by `port0`, `port1`, ..."""
+        """Run an `ip` command on the switch, to which the hosts are connected by `port0`, `port1`, ...
+
+        Args:
+            command: the command without `ip`, such as `link show port0`.
+
+        Raises:
+            HostsError: the command fails.
+        """
         enter = [self.nsenter, f"--net=/proc/{self._init.pid}/ns/net", "ip", *command.split()]
         ended = subprocess.run(enter, capture_output=True, text=True)
         if ended.returncode:
@@ -317,10 +327,10 @@ class Hosts:
 
 
 def _check(share: Iterable[str], root: str) -> None:
-    """See to it that hosts can be made here.
+    """Check that hosts can be made here.
 
     Raises:
-        HostsError: all that is missing.
+        HostsError: they cannot; the message names everything that is missing.
     """
     missing = [f"no `{tool}` (package {package})" for tool, package in TOOLS.items() if not shutil.which(tool)]
     missing += [f"no folder {folder}" for folder in (*share, root) if not os.path.isdir(folder)]
@@ -332,7 +342,7 @@ def _check(share: Iterable[str], root: str) -> None:
 
 @contextlib.contextmanager
 def _children_in(pid: int) -> Iterator[None]:
-    """Have this thread's new children be in the process namespace of that process."""
+    """Start this thread's new children in the process namespace of process `pid`."""
     own, other = os.open("/proc/self/ns/pid", os.O_RDONLY), os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
     try:
         _set_namespace(other)
@@ -353,9 +363,9 @@ def _namespace(pid: int, kind: str) -> int:
 
 
 def _running(hosts: Iterable[Host]) -> Iterator[Running]:
-    """The processes on these hosts.
+    """Yield the processes on these hosts.
 
-    Found by either namespace: a command is in that of processes before it is in the others, and may leave it for
+    Finds them by process or network namespace: a command enters the first before the others, and may leave it for
     one of its own.
     """
     namespaces, first = set().union(*[host._namespaces for host in hosts]), {host._pid for host in hosts}
@@ -370,7 +380,7 @@ def _running(hosts: Iterable[Host]) -> Iterator[Running]:
 
 
 def _await_end(hosts: Sequence[Host]) -> None:
-    """Wait until nothing is left of hosts whose first processes were killed, which the others do not survive."""
+    """Wait until all processes of hosts have ended whose first processes were killed: no other survives that."""
     while left := list(_running(hosts)):
         for process in left:
             with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,10 @@
 """
-The process that a set of hosts (hosts.py) lives by, a program of its own: `python -I -S init.py SETTINGS`.
+Makes the hosts of a set (hosts.py) and keeps them alive. A program of its own: `python -I -S init.py SETTINGS`.
 
-Makes the switch and the hosts, writes what it made, or why it could not, to stdout as one line of JSON, and
-then waits for its owner's end. Nothing has a name or a place on the machine: the switch's network namespace is
-this process's own, and a host's namespaces are those of its first process, a child of this one that dies with
-it. So whatever becomes of owner or init process, the kernel removes everything.
+It makes the switch and the hosts, writes the hosts' process IDs or an error to stdout as one line of JSON, and waits
+for the end of its owner. Nothing has a name on the machine: the switch's network namespace is this process's own, and
+a host's namespaces are those of its first process, a child of this process that dies with it. So the kernel removes
+everything when the owner or this process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_NOSUID_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2 | 4, 0x1000, 0x4000, 1 << 18
 MNT_DETACH, PR_SET_PDEATHSIG = 2, 1
 
-#: Where a host's tree is put together: a folder that is everywhere, and that nobody shares or needs meanwhile.
+#: A host's file tree is built here: the folder exists everywhere, is never shared, and is not needed meanwhile.
 STAGE = "/proc"
-#: Folders that each host has to itself, empty; the rest of its tree starts as the machine's.
+#: Folders that start empty and private on each host, and their modes; the rest of the tree starts as the machine's.
 PRIVATE = {"/opt/ml": "755", "/tmp": "1777", "/run": "755", "/root": "700"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(function: str, *args: Any) -> None:
-    """Call a function of the C library; what it refuses is an OSError that tells what was tried."""
+    """Call a function of the C library.
+
+    Raises:
+        OSError: it fails; the message names the call.
+    """
     encoded = [argument.encode() if isinstance(argument, str) else argument for argument in args]
     if getattr(_libc, function)(*encoded) == -1:
         number = ctypes.get_errno()
@@ -47,14 +51,18 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, dat
 
 
 def ip(*commands: str) -> None:
-    """Have `ip` carry out these commands in the present network namespace."""
+    """Run `ip` commands in the current network namespace.
+
+    Raises:
+        OSError: one fails.
+    """
     ended = subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), capture_output=True, text=True)
     if ended.returncode:
         raise OSError(errno.EIO, f"ip: {ended.stderr.strip()}")
 
 
 def make_tree(settings: dict[str, Any]) -> None:
-    """Give this process a file system of its own: what it writes is in memory, and gone with it."""
+    """Give this process a file system of its own, whose changes are in memory and vanish with the process."""
     call("unshare", CLONE_NEWNS)
     call("mount", "none", "/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
     mount("tmpfs", STAGE, "tmpfs", data="mode=755")
@@ -79,7 +87,7 @@ def make_tree(settings: dict[str, Any]) -> None:
 
 
 def write(file: str, text: str) -> None:
-    # An image may have a link there, to a file that only its own services make.
+    # An image may have a symlink there, to a file that only its own services make.
     if os.path.islink(file):
         os.unlink(file)
     with open(file, "w") as stream:
@@ -87,7 +95,7 @@ def write(file: str, text: str) -> None:
 
 
 def be_host(settings: dict[str, Any], hostname: str) -> None:
-    """Become the first process of a host, which takes in orphans, and say so to the init process."""
+    """Turn this process into the first process of a host, which adopts orphans."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -97,7 +105,7 @@ def be_host(settings: dict[str, Any], hostname: str) -> None:
     write("/etc/hosts", "127.0.0.1 localhost\n" + "".join(lines))
     write("/etc/hostname", f"{hostname}\n")
     write("/etc/resolv.conf", "")
-    # A name that is not in /etc/hosts is unknown at once, instead of when no DNS server has answered.
+    # With "files" only, a name that is not in /etc/hosts is unknown at once; no DNS server is asked.
     write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
     # The kernel reaps the children of a process that ignores SIGCHLD.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -107,19 +115,19 @@ def make_hosts(settings: dict[str, Any]) -> list[int]:
     """Make the switch and the hosts.
 
     Returns:
-        The process ids of the hosts' first processes.
+        The process IDs of the hosts' first processes.
     """
     call("unshare", CLONE_NEWNET)
     network, prefix, gateway = settings["interface"], settings["prefix"], settings["gateway"]
     ip("link set lo up", "link add switch type bridge", "link set switch up", f"addr add {gateway}/{prefix} dev switch")
-    # Whatever is not in the cluster is refused at once, as the machine itself does without a route.
+    # An address outside of the cluster is refused at once, as on a machine without a route.
     ip("route add unreachable default")
     write("/proc/sys/net/ipv4/ip_forward", "1")
     switch, pids = os.open("/proc/self/ns/net", os.O_RDONLY), os.open("/proc/self/ns/pid", os.O_RDONLY)
     reports, report = os.pipe()
     made = []
     for number, host in enumerate(settings["hosts"]):
-        # Made here and inherited by the child, which then has nothing to wait for.
+        # Made here and inherited by the child, which then need not wait for it.
         call("unshare", CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
         ip(
             "link set lo up",
@@ -166,7 +174,7 @@ def main() -> None:
     except OSError as error:
         print(json.dumps({"error": str(error), "errno": error.errno}), flush=True)
         return
-    # A signal to the owner's terminal is not for the hosts, and the death of a thread is not the owner's.
+    # A signal to the owner's terminal is not for the hosts, and the end of a thread is not the owner's.
     waiting = select.poll()
     waiting.register(owner, select.POLLIN)
     waiting.poll()
