@@ -1,5 +1,5 @@
 """
-What can go wrong, by who can mend it.
+The errors, ordered by who can fix them.
 
     FrameworkError              exit code 1 unless it says otherwise
     |-- ConfigurationError      the job's configuration files, hyperparameters or variables: the job's owner
@@ -8,12 +8,12 @@ What can go wrong, by who can mend it.
     |-- EntryPointError         the program is not there or cannot be started: the job's owner
     |-- ProgramError            the program, or a server beside it, ended badly: the program's author
     |-- TrainerError            SAGEMAKER_TRAINING_MODULE or a hook in it: the image's author
-    `-- HostsError              hosts cannot be made, or used, on this machine: whoever plays SageMaker on it
+    `-- HostsError              hosts cannot be made, or used, on this machine: its owner
     JobStopped                  not an error: the service, or a person, asked the job to stop
     JobInterrupted              carries an error into the main thread, from another thread or host
 
-Every error carries one line for its reader (`str(error)`), what may follow it in
-the failure file (`detail`), and the exit code of the job (`exit_code`).
+Every error has one line for its reader (`str(error)`), further lines for the failure
+file (`detail`), and the exit code of the job (`exit_code`).
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 
 class FrameworkError(Exception):
-    """A job that cannot go on.
+    """The base of all errors: the job cannot go on.
 
     Args:
-        message: the cause, in one line, for the person who can mend it.
-        detail: what else helps, such as the last traceback of the program; any number of lines.
+        message: the cause, in one line, for the person who can fix it.
+        detail: further lines that help, such as the program's last traceback.
 
     Attributes:
         exit_code: the job's exit code.
-        detail: as given.
+        detail: the argument `detail`.
     """
 
     exit_code: int = 1
-    #: When it happened (`time.monotonic()`): of several hosts' failures, the first is the job's.
+    #: The time of the failure (`time.monotonic()`): if several hosts fail, the first failure is the job's.
     at: float
-    #: Whether it is likely to be a consequence of another: of several failures, one that is not is the job's.
+    #: True if another failure probably caused this one; such a failure is the job's only if there is no other.
     is_secondary: bool = False
-    #: Which process ended badly: `program` or `server`; empty where it is not a process that did.
+    #: The process that failed, `program` or `server`; empty if it was not a process that failed.
     process: str = ""
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         error = super().__new__(cls, *args, **kwargs)
-        error.at = time.monotonic()  # Not in __init__, which an author's own kind of error may not call.
+        error.at = time.monotonic()  # Not in __init__: an author's subclass may not call that.
         return error
 
     def __init__(self, message: str, detail: str = "") -> None:
@@ -63,8 +63,8 @@ class ConfigurationError(FrameworkError):
     """The configuration of the job is wrong.
 
     Args:
-        problems: each problem in one line; all that were found, not just the first.
-        env: what could be read of the configuration, where that is enough to tell the other hosts of the job.
+        problems: every problem that was found, one line each.
+        env: the environment, if enough of it could be read to tell the job's other hosts; else None.
     """
 
     def __init__(self, problems: str | Sequence[str], env: TrainingEnv | None = None) -> None:
@@ -74,11 +74,11 @@ class ConfigurationError(FrameworkError):
 
 
 class SourceError(FrameworkError):
-    """The user's code could not be brought into the code folder."""
+    """The user's code cannot be brought into the code folder."""
 
 
 class InstallError(FrameworkError):
-    """What the user's code requires could not be installed."""
+    """The requirements of the user's code cannot be installed."""
 
 
 class EntryPointError(FrameworkError):
@@ -90,8 +90,8 @@ class ProgramError(FrameworkError):
 
     Args:
         message: the cause, in one line.
-        exit_code: what the program exited with, 1 to 255; 128 + n when signal n killed it.
-        detail: the last traceback, or the last lines, of what it wrote to stderr.
+        exit_code: the program's exit code, 1 to 255; 128 + n if signal n killed it.
+        detail: the last traceback, or the last lines, that the program wrote to stderr.
     """
 
     def __init__(self, message: str, exit_code: int, detail: str = "") -> None:
@@ -100,7 +100,13 @@ class ProgramError(FrameworkError):
 
 
 class TrainerError(FrameworkError):
-    """The image's own training module cannot be used, or one of its hooks failed."""
+    """The image's own training module cannot be used, or one of its hooks failed.
+
+    Args:
+        message: the cause, in one line.
+        detail: further lines, such as the traceback.
+        exit_code: the job's exit code, 1 to 255.
+    """
 
     def __init__(self, message: str, detail: str = "", exit_code: int = 1) -> None:
         super().__init__(message, detail)
@@ -108,11 +114,11 @@ class TrainerError(FrameworkError):
 
 
 class HostsError(FrameworkError):
-    """Hosts cannot be made on this machine, or one that was made is gone.
+    """A host cannot be made on this machine, or one that was made is gone.
 
     Args:
         message: what is missing or wrong, in one line.
-        forbidden: whether this user, or this machine, is not allowed to make hosts, whatever is installed.
+        forbidden: True if this user, or this machine, may not make hosts, whatever is installed.
     """
 
     def __init__(self, message: str, forbidden: bool = False) -> None:
@@ -123,12 +129,12 @@ class HostsError(FrameworkError):
 class JobStopped(BaseException):
     """The job was asked to stop, with SIGTERM or SIGINT.
 
-    Not an `Exception`, like `KeyboardInterrupt`: no `except Exception` of a library on
-    the way may hold it up.
+    Not an `Exception`, like `KeyboardInterrupt`, so that no library's `except Exception`
+    swallows it.
 
     Args:
         signum: the signal that asked.
-        exit_code: 0 where the program was running and has ended well; 128 + signum when not given.
+        exit_code: the job's exit code; 0 if the program was running and ended well; 128 + signum if None.
         has_served: True on a host that ran no program, and only served the others.
     """
 
@@ -140,7 +146,7 @@ class JobStopped(BaseException):
 
 
 class JobInterrupted(BaseException):
-    """The job has failed elsewhere: on another host, or in another thread of this one.
+    """The job failed elsewhere: on another host, or in another thread of this one.
 
     Args:
         error: the failure.

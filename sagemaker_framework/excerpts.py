@@ -1,4 +1,4 @@
-"""Finds, in the end of what a program wrote to stderr, what its owner has to read."""
+"""Finds the cause of a failure in the last lines that a program wrote to stderr."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ _IGNORED = ("Exception ignored in", "Exception ignored on", "Exception ignored w
 _CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
 _MOST_LINES = 40
 _LONGEST_CAUSE = 400  # characters
-_AFTERMATH = 20  # lines that a program may still write on its way out, after the exception that ends it
+_AFTERMATH = 20  # lines that a program may still write after the exception that ends it
 
 
 def cause_and_excerpt(tail: bytes) -> tuple[str, str]:
-    """What went wrong, in one line, and the lines that show it.
+    """Return the cause of a failure in one line, and the lines that show it.
 
-    The last traceback that the interpreter did not ignore; where there is none, the last lines.
+    These are the last traceback that the interpreter did not ignore, or else the last lines.
 
     Args:
         tail: the end of the program's stderr.
 
     Returns:
         Such as `("ValueError: no such layer", "Traceback (most recent call last):\\n ...")`;
-        two empty texts where nothing was written.
+        two empty strings if nothing was written.
     """
     lines = [_last_overprint(line) for line in _without_colours(tail.decode("utf-8", "replace")).split("\n")]
     while lines and not lines[-1].strip():
@@ -41,7 +41,7 @@ def _without_colours(text: str) -> str:
 
 
 def _is_information(line: str) -> bool:
-    """Whether a line is one in which C++ code that logs as TensorFlow's does says what goes well (absl, glog)."""
+    """Tell whether a line is an informational one of C++ code that logs like TensorFlow (absl, glog)."""
     import re
 
     informs = (
@@ -51,7 +51,7 @@ def _is_information(line: str) -> bool:
 
 
 def _framed(lines: list[str]) -> str:
-    """The text between the last two lines of dashes, as mpirun frames its messages; empty where it does not end so."""
+    """Return the text between the last two lines of dashes, mpirun's frame of a message; empty if there is none."""
     rules = [at for at, line in enumerate(lines) if len(line) > 20 and not line.strip("-")]
     if len(rules) < 2 or rules[-1] != len(lines) - 1:
         return ""
@@ -64,7 +64,7 @@ def _last_overprint(line: str) -> str:
 
 
 def _last_traceback(lines: list[str]) -> list[str]:
-    """The last traceback with the exceptions that led to it, up to the end of the exception's message."""
+    """Return the last traceback and the exceptions that led to it, to the end of the exception's message."""
     for start in range(len(lines) - 1, -1, -1):
         if _TRACEBACK not in lines[start] or (start and lines[start - 1].lstrip().startswith(_IGNORED)):
             continue
@@ -76,13 +76,13 @@ def _last_traceback(lines: list[str]) -> list[str]:
         end = next((at for at in range(1, len(block)) if not block[at].startswith((" ", "\t"))), None)
         if end is None and not tag and "+ Exception Group" in block[0]:
             return block
-        if end is not None:  # Else the exception itself has been cut off.
+        if end is not None:  # Otherwise the exception itself is missing.
             last = end
             while last + 1 < len(block) and last - end < _MOST_LINES and _goes_on(block[last + 1]):
                 last += 1
             after = block[last + 1 :]
             if last - end >= _MOST_LINES or len([line for line in after if line.strip()]) > _AFTERMATH:
-                return []  # The program has gone on: it had caught this one.
+                return []  # The program went on, so it had caught the exception.
             if sum(map(len, after)) <= _LONGEST_CAUSE and not any(_TRACEBACK in line for line in after):
                 last = len(block) - 1  # The message itself may have empty lines.
             return [*_led_to_it(lines[:start]), *block[: last + 1]]
@@ -90,12 +90,12 @@ def _last_traceback(lines: list[str]) -> list[str]:
 
 
 def _goes_on(line: str) -> bool:
-    # A message of several lines ends at an empty one, or at what is plainly something else.
+    # A message of several lines ends at an empty line, or at a line that plainly is something else.
     return bool(line.strip()) and _TRACEBACK not in line and not line.lstrip().startswith(_IGNORED)
 
 
 def _led_to_it(before: list[str]) -> list[str]:
-    """The chained exceptions that stand before a traceback."""
+    """Return the chained exceptions in front of a traceback."""
     at = len(before)
     while at >= 2 and before[at - 2].startswith(_CHAINED):
         at -= 2
@@ -114,7 +114,7 @@ def _exception_line(traceback: list[str]) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters: its first line, and as many of its last lines as fit."""
+    """Shorten `text` to at most `limit` characters: its first line, and as many of its last lines as fit."""
     if len(text) <= limit:
         return text
     head, _, rest = text.partition("\n")
@@ -124,5 +124,5 @@ def shorten(text: str, limit: int) -> str:
         return text[: limit - 3] + "..."
     kept = rest[-room:]
     if len(rest) > room and "\n" in kept:
-        kept = kept.split("\n", 1)[1]  # No half line at the start.
+        kept = kept.split("\n", 1)[1]  # Drop the partial line at the start.
     return head + mark + kept

@@ -1,6 +1,6 @@
-"""The failures of a job, and the one rule for which of them is the cause.
+"""The failures of a job, and the rule that tells which of them is the root cause.
 
-Pure: times are arguments, in seconds of one clock. Used for the processes of one host and for the hosts of a job.
+Pure: times are arguments, in seconds of one clock. The rule serves the processes of one host and the hosts of a job.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-#: The kinds of failure: one that stands for itself; one that is probably due to another, such as the error of a
-#: process that has lost its peer; the loss of a whole host.
+#: The kinds of failure: one that no other explains; one that another probably caused, such as the error of a
+#: process that lost its peer; the loss of a whole host.
 CAUSE, CONSEQUENCE, HOST_LOST = "cause", "consequence", "host_lost"
 
 _LONGEST_DETAIL = 16384  # characters
@@ -24,13 +24,14 @@ class Failure:
     """One failure of a job.
 
     Attributes:
-        host: the name of the host where it happened.
-        cause: one line, which names the host on a job of several.
-        detail: further lines, such as a traceback; of a long one, the end.
+        host: the name of the host that failed.
+        cause: the cause in one line; in a job of several hosts it names the host.
+        detail: further lines, such as a traceback; only the end of a long one.
         exit_code: the job's exit code, 1 to 255.
-        process: `program` or `server`; empty where it is not a process that failed.
-        raised_at: seconds; when the process wrote its exception, or, if it wrote none, began to end.
-        ended_at: seconds; when it had ended. Of a host that is lost, `raised_at` is when it last gave a sign of life.
+        process: `program` or `server`; empty if it was not a process that failed.
+        raised_at: seconds; when the process wrote its exception, or, without one, began to end; of a lost host, when it
+            last gave a sign of life.
+        ended_at: seconds; when the process had ended.
         kind: `CAUSE`, `CONSEQUENCE` or `HOST_LOST`.
     """
 
@@ -57,13 +58,13 @@ class Failure:
 
     @classmethod
     def of(cls, error: FrameworkError, host: str, place: str = "") -> Failure:
-        """Describe an error of this host, without secrets.
+        """Describe an error of this host, with secrets masked.
 
         Args:
-            error: what happened.
+            error: the error.
             host: this host's name.
-            place: what to call the host in the cause, such as `algo-2 (host 2 of 2)`; empty on a job of one host.
-                An error that names the host and a rank keeps its words.
+            place: the host's name in the cause, such as `algo-2 (host 2 of 2)`; empty in a job of one host. It is not
+                added to an error that names the host and a rank already.
         """
         cause = str(error) or type(error).__name__
         if place and not cause.startswith(f"{host}, rank "):
@@ -71,7 +72,7 @@ class Failure:
         return cls(
             host,
             log.redact(cause),
-            log.redact(getattr(error, "detail", "")),  # An author's own kind of error may have none.
+            log.redact(getattr(error, "detail", "")),  # An author's subclass may have none.
             error.exit_code & 0xFF or 1,
             process=error.process,
             raised_at=error.at,
@@ -79,25 +80,25 @@ class Failure:
         )
 
     def error(self) -> FrameworkError:
-        """Return the error that ends the job with this failure."""
+        """Return the error that ends the job because of this failure."""
         return ProgramError(self.cause, self.exit_code, self.detail)
 
     def shifted(self, seconds: float) -> Failure:
-        """Return the same failure by a clock that is so many seconds ahead."""
+        """Return the failure with its times by a clock that is `seconds` ahead."""
         times = {"raised_at": self.raised_at + seconds, "ended_at": self.ended_at + seconds}
         return Failure.from_message({**self.as_message(), **times})
 
     def with_cause(self, cause: str) -> Failure:
-        """Return the same failure in other words."""
+        """Return the failure with another cause."""
         return Failure.from_message({**self.as_message(), "cause": cause})
 
     def as_message(self) -> dict[str, Any]:
-        """Return it as JSON objects are written."""
+        """Return the failure as a JSON object."""
         return dict(vars(self))
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Failure:
-        """Read a failure that another host has sent; what is not as it should be becomes the default."""
+        """Read a failure that another host sent; a field that is missing or of the wrong type gets its default."""
         code, kind = message.get("exit_code"), message.get("kind")
         return cls(
             str(message.get("host", "")),
@@ -123,14 +124,14 @@ class Failure:
 def root_cause(failures: Sequence[Failure]) -> Failure:
     """Return the failure that explains the others.
 
-    1. A host that is lost explains what others say from then on, and shortly before: they may notice first.
-    2. Else that which wrote its exception first, whatever ended first.
-    3. A consequence counts only where nothing else has failed.
-    4. The order of a program and a server of one host that fail within `timing.TOGETHER` cannot be known:
-       both are named, in order of time, and the exit code is the program's.
+    1. A lost host explains all failures since it was lost, and those shortly before, as others may notice sooner.
+    2. Else the first failure by the time of its exception counts, even if another process ended before.
+    3. A consequence counts only if there is no other kind of failure.
+    4. The order of a program and a server of one host that fail within `timing.TOGETHER` cannot be known: the cause
+       names both, in order of time, and the exit code is the program's.
 
     Args:
-        failures: at least one, with times of one clock.
+        failures: one or more, with times of one clock.
     """
     causes = sorted((each for each in failures if each.kind == CAUSE), key=_order)
     lost = sorted((each for each in failures if each.kind == HOST_LOST), key=_order)
@@ -142,7 +143,7 @@ def root_cause(failures: Sequence[Failure]) -> Failure:
 
 
 def first_error(errors: Sequence[FrameworkError], host: str) -> FrameworkError:
-    """Return which of a host's errors is the root cause; a new error where two are named together."""
+    """Return the root cause among one host's errors; a new error if the cause names two of them."""
     failures = [Failure.of(error, host) for error in errors]
     first = root_cause(failures)
     return next((error for error, failure in zip(errors, failures) if failure is first), first.error())
@@ -157,7 +158,7 @@ def _order(failure: Failure) -> tuple[float, float]:
 
 
 def _with_its_pair(causes: Sequence[Failure]) -> Failure:
-    """Return the first of these; with a program, or a server, of the same host that failed at the same moment."""
+    """Return the first failure, joined with that of its program or server if that failed at the same moment."""
     first = causes[0]
     pairs = {"program": "server", "server": "program"}
     others = [

@@ -1,6 +1,6 @@
 """The commands: `train`, which SageMaker calls, and `sagemaker-framework`.
 
-Images and console scripts name the two functions here. What they do is loaded when they are called.
+Images and console scripts name the two functions here. Each loads its code when it is called.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ if TYPE_CHECKING:
 
 
 def train(argv: Sequence[str] | None = None) -> int:
-    """Run the `train` command, with the process's own arguments when none are given; return its exit code."""
+    """Run the `train` command and return its exit code.
+
+    Args:
+        argv: the arguments; those of the process if None.
+    """
     from sagemaker_framework.cli import train_command
 
     return train_command.run(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the `sagemaker-framework` command, likewise."""
+    """Run the `sagemaker-framework` command and return its exit code.
+
+    Args:
+        argv: the arguments; those of the process if None.
+    """
     from sagemaker_framework.cli import framework_command
 
     return framework_command.run(argv)

@@ -1,4 +1,4 @@
-"""Reads the arguments of the commands."""
+"""The part of the commands' argument parsers that all share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def parser(name: str, description: str):  # type: ignore[no-untyped-def]
     import argparse
 
     class Version(argparse.Action):
-        """Prints the version; a class, because finding it out takes longer than anything else here."""
+        """Prints the version; a class, because looking the version up is slow and rarely needed."""
 
         def __call__(self, *args: object) -> None:
             from importlib.metadata import version

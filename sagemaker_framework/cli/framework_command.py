@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """The `sagemaker-framework` command.
+    """Run the `sagemaker-framework` command.
 
     Args:
-        argv: the arguments; those of the process when not given.
+        argv: the arguments; those of the process if None.
 
     Returns:
         The exit code.

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """The `train` command.
+    """Run the `train` command.
 
-    SageMaker starts a container with the one word `train`, so that word may come once
-    more, from an image whose ENTRYPOINT is this command.
+    SageMaker starts a container with the one argument `train`. In an image whose ENTRYPOINT
+    is this command that word arrives here, so it is accepted.
 
     Args:
-        argv: the arguments; those of the process when not given.
+        argv: the arguments; those of the process if None.
 
     Returns:
         The exit code.
@@ -40,11 +40,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _note_requests_to_stop() -> list[int]:
-    """Return the signals by which the job is asked to stop; it grows until `trainer.train` sets handlers of its own."""
+    """Return a list that collects requests to stop, by signal number, until `trainer.train` sets its own handlers."""
     if TYPE_CHECKING:
         import signal
     else:
-        import _signal as signal  # The module around it takes longer to load than this is to last.
+        import _signal as signal  # The signal module is slower to load.
 
     noted: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -53,7 +53,7 @@ def _note_requests_to_stop() -> list[int]:
 
 
 def _open_streams() -> None:
-    """Have stdin, stdout and stderr lead somewhere: what is opened next would get the number of one that is closed."""
+    """Open closed standard streams as /dev/null, so that no other file gets the number 0, 1 or 2."""
     for stream in (0, 1, 2):
         try:
             os.fstat(stream)
@@ -62,7 +62,7 @@ def _open_streams() -> None:
 
 
 def _leave_threads(code: int) -> None:
-    """End this process, if the image's own module has left threads for whose end Python would wait."""
+    """End this process at once if the image's module left threads running, for which Python would wait."""
     threading = sys.modules.get("threading")
     if threading is None:
         return
