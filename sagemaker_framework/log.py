@@ -1,8 +1,8 @@
-"""One line on stderr for each event of the job.
+"""Writes one line to stderr for each event of the job.
 
-Not `logging`: importing that takes longer than everything else that the launcher
-does before the program starts (benchmarks/launch_overhead.py). Authors use
-`logging` in their hooks as they please.
+Not by `logging`: importing that takes longer than everything else that the launcher does
+before the program starts (benchmarks/launch_overhead.py). Authors may use `logging` in
+their hooks.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _NAMES = {DEBUG: "DEBUG", INFO: "INFO", WARNING: "WARNING", ERROR: "ERROR", CRIT
 
 _PATIENCE = 5000  # milliseconds
 _TURN = 0.5  # seconds
-_AT_ONCE = 4096  # bytes; what a pipe takes without blocking once poll() calls it ready
+_AT_ONCE = 4096  # bytes; once poll() calls a pipe ready, it takes as many without blocking
 
-#: What no line may show. Hide a value here as soon as it is known to be secret.
+#: Masks secrets in every line. Hide a value here as soon as it is known to be secret.
 redact = Redactor()
 
 _level = INFO
@@ -29,13 +29,16 @@ _lock_file: str | None = None
 
 
 def parse_level(value: object) -> int:
-    """A log level from a number or a name, as `sagemaker_container_log_level` has it.
+    """Read a log level from a number or a name, as in `sagemaker_container_log_level`.
 
     Args:
         value: such as 20, "20", "INFO" or "info".
 
+    Returns:
+        The level as Python's `logging` numbers it, such as 20.
+
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is not a log level.
     """
     if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
@@ -45,7 +48,7 @@ def parse_level(value: object) -> int:
     names = {name: level for level, name in _NAMES.items()}
     names.update(NOTSET=0, WARN=WARNING, FATAL=CRITICAL)
     if text not in names:
-        raise ValueError(f"{value!r} is no log level: use a number, or one of {', '.join(_NAMES.values())}")
+        raise ValueError(f"{value!r} is not a log level: use a number, or one of {', '.join(_NAMES.values())}")
     return names[text]
 
 
@@ -56,22 +59,22 @@ def set_level(level: int) -> None:
 
 
 def debug(message: str) -> None:
-    """Say what only someone who looks for a fault wants to know."""
+    """Log a detail that helps only to find a fault."""
     _write(DEBUG, message)
 
 
 def info(message: str) -> None:
-    """Say what the job does."""
+    """Log what the job does."""
     _write(INFO, message)
 
 
 def warning(message: str) -> None:
-    """Say what is probably not as the job's owner wants it."""
+    """Log a thing that the job's owner probably does not want."""
     _write(WARNING, message)
 
 
 def error(message: str) -> None:
-    """Say why the job fails."""
+    """Log why the job fails."""
     _write(ERROR, message)
 
 
@@ -92,13 +95,13 @@ def _deliver(text: str) -> None:
     global _reader_stalls
     try:
         target = sys.stderr.fileno()
-    except (OSError, ValueError):  # Replaced by something that is no file.
+    except (OSError, ValueError):  # sys.stderr was replaced by something that is not a file.
         sys.stderr.write(text)
         return
     import select
 
-    # A reader that stalls must not keep the job from ending: after a while the line is lost, and those that follow are,
-    # at once, until it reads again.
+    # A reader that stalls must not keep the job from ending. After a while the line is dropped; so are those that
+    # follow, at once, until the reader goes on.
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     data = text.encode("utf-8", "backslashreplace")
@@ -113,13 +116,17 @@ def _deliver(text: str) -> None:
 
 
 def take_turns(lock_file: str | None) -> None:
-    """Write a line only while no process that shares `lock_file` (flock) writes one, from now on; None for any time."""
+    """From now on, write lines only while no other process that shares a lock file does.
+
+    Args:
+        lock_file: the path of the file, which is locked with flock; None to write at any time.
+    """
     global _lock_file
     _lock_file = lock_file
 
 
 def _wait_for_turn() -> int | None:
-    """What has to be closed after the turn; None where there are no turns, or others take theirs for too long."""
+    """Return the lock to close after the turn; None if there are no turns, or others take theirs for too long."""
     if _lock_file is None:
         return None
     import fcntl
@@ -134,6 +141,6 @@ def _wait_for_turn() -> int | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except OSError:
-            time.sleep(0.01)  # The system tells nobody when a lock is free without having them wait for ever.
+            time.sleep(0.01)  # flock has no timeout, so poll.
     os.close(lock)
     return None

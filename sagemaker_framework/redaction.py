@@ -1,4 +1,4 @@
-"""Keeps secrets out of what we write: by the name of a value, and by the value itself."""
+"""Keeps secrets out of the log and the failure file: by the name of a value, and by the value itself."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ if TYPE_CHECKING:
 
 MASK = "******"
 
-#: Parts of a name that mark its value as secret, each a whole word of the name:
-#: `db_password`, `githubToken` and `AWS_SECRET_ACCESS_KEY` do, `tokenizer` and `monkey` do not.
+#: Words that mark the value of a name as secret: `db_password`, `githubToken` and
+#: `AWS_SECRET_ACCESS_KEY` contain one, `tokenizer` and `monkey` do not.
 _SECRET_WORDS = frozenset(
     "secret secrets password passwords passwd pwd passphrase token credential credentials creds auth apikey "
     "authorization bearer jwt sshpass".split()
 )
-#: What a word ends with that is run together: `PGPASSWORD`, `githubtoken`, `clientsecret`, `AWSSecretKey`.
+#: Endings that mark a name as secret if it is written as one word: `PGPASSWORD`, `githubtoken`, `clientsecret`.
 _SECRET_ENDS = ("password", "passwd", "passphrase", "token", "secret", "apikey", "secretkey", "privatekey", "accesskey")
 _SECRET_PAIRS = frozenset(
     {("connection", "string")}
     | {(kind, "key") for kind in "api access private account signing encryption ssh license wandb".split()}
 )
-#: Of these, each name of a secret has one: most names have none, and need not be taken apart.
+#: Every name of a secret contains one of these. Most names contain none, and need no closer look.
 _PARTS_OF_SECRETS = tuple("secret pass pwd token cred auth key bearer jwt connection".split())
-#: Where a value is secret by the name that stands before it: in the query of a URL, in a header.
+#: A secret after its name: in the query of a URL, in a header.
 _NAMED_IN_TEXT = r"(?i)([?&](?:password|passwd|token|secret|api_?key|access_?token|signature)=|\bbearer )[^\s&\"']+"
 
-#: The shell's working folders, where "pwd" is no password.
+#: The shell's working folders: here "pwd" does not mean password.
 _NOT_SECRET = frozenset({"PWD", "OLDPWD"})
 
-#: Shorter values are hidden where their name is known, but not looked for in free
-#: text: masking every "1" or "yes" would make it unreadable.
+#: Shorter values are hidden if their name is known, but not searched for in other
+#: strings: a log with every "1" or "yes" masked could not be read.
 _SHORTEST_IN_TEXT = 4
 _LEAST_OF_A_LINE = 16
 
-#: What needs no quotes in a shell, besides letters and digits.
+#: Characters besides letters and digits that need no quotes in a shell.
 _PLAIN = dict.fromkeys(map(ord, "@%+=:,./-_"))
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether the value that goes by `name` (a hyperparameter, a variable, an option) is to be hidden."""
+    """Tell whether the value of `name` (a hyperparameter, a variable, an option) must be hidden."""
     lowered = name.lower()
     if name in _NOT_SECRET or not any(part in lowered for part in _PARTS_OF_SECRETS):
         return False
@@ -61,21 +61,21 @@ def _words(name: str) -> list[str]:
 
 
 class Redactor:
-    """Masks the secrets it has been told of in any text."""
+    """Masks the secrets that it knows in any string."""
 
     def __init__(self) -> None:
         self._values: dict[str, None] = {}
 
     def hide(self, value: str) -> None:
         """Mask `value` from now on, wherever it stands."""
-        # Of a text of many lines, such as a private key, each is looked for, since a log has them one by one.
+        # The lines of a long value, such as a private key, are masked one by one, as a log may separate them.
         lines = [line for line in value.splitlines() if len(line) >= _LEAST_OF_A_LINE]
         for form in (value, value.strip(), _escaped(value), repr(value)[1:-1], *lines):
             if len(form) >= _SHORTEST_IN_TEXT:
                 self._values[form] = None
 
     def hide_named(self, values: Mapping[str, object]) -> None:
-        """Mask those of `values` whose name says that they are secret, and the passwords in their URLs."""
+        """Mask values whose names mark them as secret, and the passwords in URLs among the others."""
         for name, value in values.items():
             if isinstance(value, (int, float)) and value >= 10**_SHORTEST_IN_TEXT and is_secret_name(name):
                 self.hide(str(value))
@@ -102,7 +102,7 @@ class Redactor:
         return text
 
     def command(self, argv: Iterable[str]) -> str:
-        """`argv` as a person would type it, secrets masked, long arguments cut."""
+        """Return `argv` as a person would type it, with secrets masked and long arguments cut."""
         shown = []
         hide_next = False
         for arg in argv:
@@ -114,26 +114,26 @@ class Redactor:
                 hide_next = not equals
                 shown.append(f"{name}={MASK}" if equals else arg)
             else:
-                arg = self(arg)  # Before it is cut, or quoted, and looks another way.
+                arg = self(arg)  # Before cutting or quoting changes it.
                 shown.append(_quoted(arg if len(arg) <= 256 else arg[:256] + "..."))
         return self(" ".join(shown))
 
 
 def _quoted(arg: str) -> str:
     if arg.isascii() and arg.translate(_PLAIN).isalnum():
-        return arg  # As most are; shlex takes longer to load than the whole line to write.
+        return arg  # shlex is slow to load, and most arguments need no quotes.
     import shlex
 
     return shlex.quote(arg)
 
 
 def _escaped(value: str) -> str:
-    # How the value stands in the repr of an error or in JSON.
+    # The form that the value has in the repr of an error, or in JSON.
     return value.encode("unicode_escape").decode("ascii")
 
 
 def _url_passwords(text: str) -> list[str]:
-    """The passwords of `scheme://user:password@host`, and the tokens of `https://token@host`, in `text`."""
+    """Return the passwords of `scheme://user:password@host` and the tokens of `https://token@host` in `text`."""
     found = []
     before, *others = text.split("://")
     for rest in others:

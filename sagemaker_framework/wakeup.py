@@ -1,4 +1,4 @@
-"""A pipe by which a process wakes its own poll() or select(), from other threads and from signal handlers."""
+"""A pipe by which other threads and signal handlers wake a poll() or select() of this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 class Wakeup:
-    """A pipe to oneself; a loop waits for its reading end, `fileno()`."""
+    """A pipe from this process to itself.  A loop waits for its reading end, `fileno()`."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -19,7 +19,7 @@ class Wakeup:
 
     @property
     def writing(self) -> int:
-        """The other end, for `signal.set_wakeup_fd`."""
+        """The writing end, for `signal.set_wakeup_fd`."""
         return self._writing
 
     def wake(self) -> None:
@@ -38,7 +38,7 @@ class Wakeup:
             pass
 
     def close(self) -> None:
-        """Close both ends; what comes later wakes nobody."""
+        """Close both ends; later calls wake nobody."""
         ends = (self._reading, self._writing)
         self._reading = self._writing = -1
         for end in ends:

@@ -422,33 +422,33 @@ HYPERPARAMETERS = [
     case(source("s3://b/\0"), "'sagemaker_submit_directory' is 's3://b/\\x00'", id="source with a NUL"),
     case(
         hyperparameters(sagemaker_container_log_level="LOUD"),
-        "sagemaker_container_log_level: 'LOUD' is no log level",
+        "sagemaker_container_log_level: 'LOUD' is not a log level",
         id="log level of no such name",
     ),
     case(
         hyperparameters(sagemaker_container_log_level=[20]),
-        "sagemaker_container_log_level: [20] is no log level",
+        "sagemaker_container_log_level: [20] is not a log level",
         id="log level a list",
     ),
     case(
         hyperparameters(sagemaker_container_log_level=10.5),
-        "sagemaker_container_log_level: 10.5 is no log level",
+        "sagemaker_container_log_level: 10.5 is not a log level",
         id="log level between two",
     ),
     case(
         hyperparameters(sagemaker_container_log_level=float("inf")),
-        "sagemaker_container_log_level: inf is no log level",
+        "sagemaker_container_log_level: inf is not a log level",
         id="log level infinite",
     ),
     case(
         hyperparameters(sagemaker_container_log_level=float("nan")),
-        "sagemaker_container_log_level: nan is no log level",
+        "sagemaker_container_log_level: nan is not a log level",
         id="log level not a number",
     ),
     case(
         variables(SAGEMAKER_CONTAINER_LOG_LEVEL="chatty"),
         "SAGEMAKER_CONTAINER_LOG_LEVEL",
-        "'chatty' is no log level",
+        "'chatty' is not a log level",
         id="log level of the image",
     ),
     case(
