@@ -1,9 +1,9 @@
-"""Keeps what a program is started with inside the kernel's limits.
+"""Keeps programs within the kernel's limits: arguments, variables, open files.
 
-Linux refuses (E2BIG) a single argument or variable of 128 KiB, and arguments and
-variables of more than a quarter of the stack limit together (execve(2)). Hundreds of
-hosts or long hyperparameters reach both. And it gives a program the limit of open files
-that its parent has, which the leader of many hosts raises for itself.
+Linux refuses (E2BIG) a single argument or variable of 128 KiB, and arguments and variables
+that together exceed a quarter of the stack limit (execve(2)). Hundreds of hosts or long
+hyperparameters reach both. A program also inherits its parent's limit of open files, which
+the leader of many hosts raises for itself.
 """
 
 from __future__ import annotations
@@ -17,30 +17,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: Names the file that holds the variables that were too long to be passed.
+#: The variable with the path of the file that holds variables too long to be passed.
 SPILL_VARIABLE = "SM_ENV_FILE"
 
 _LONGEST = 131072  # bytes of one "NAME=value", with its NUL
-_MOST = 6 * 1024 * 1024  # bytes; the kernel's own bound, however large the stack
-_SLACK = 8192  # for what the kernel adds: the program's name, the auxiliary vector
+_MOST = 6 * 1024 * 1024  # bytes; the kernel's limit for any stack
+_SLACK = 8192  # bytes that the kernel adds: the program's name, the auxiliary vector
 _POINTER = 8
 
-#: Only these are ours to leave out; a program reads them from a file instead.
+#: Prefixes of variables that may be moved to the file; others always stay.
 _OURS = ("SM_", "SAGEMAKER_")
 
 
 def fit(
     name: str, argv: Sequence[str], env: Mapping[str, str], reserve: int = 4096
 ) -> tuple[dict[str, str], str | None]:
-    """Variables that a program can be started with, and the file that holds those that are too long, if any.
+    """Return the variables to start a program with; move those that are too long to a file.
 
-    The file is a JSON object that only this user can read, which `SM_ENV_FILE` names; it is the caller's to remove.
+    The file is a JSON object that only this user can read. `SM_ENV_FILE` names it. The caller removes it.
 
     Args:
-        name: what to call the program in messages.
+        name: the program's name in messages.
         argv: the program and its arguments.
-        env: all variables.
-        reserve: bytes to keep free for what is added afterwards.
+        env: all its variables.
+        reserve: bytes to keep free for variables that are added later.
+
+    Returns:
+        The variables to pass, and the path of the file; None if everything fits.
 
     Raises:
         FrameworkError: the file cannot be written.
@@ -57,14 +60,14 @@ def fit(
 
 
 def split(argv: Sequence[str], env: Mapping[str, str], reserve: int = 0) -> tuple[dict[str, str], dict[str, str]]:
-    """Which variables can be passed, and which have to go to a file instead.
+    """Split variables into those that can be passed and those that must go to a file.
 
-    Those that are too long by themselves go first, then the longest, until the rest fits.
+    Variables that are too long by themselves go to the file first, then the longest, until the rest fits.
 
     Args:
         argv: the program and its arguments, which always stay.
         env: all variables.
-        reserve: bytes to keep free for a variable that is added afterwards.
+        reserve: bytes to keep free for variables that are added later.
     """
     sizes = {name: _size(name) + _size(value) for name, value in env.items()}
     total = sum(_size(arg) + _POINTER for arg in argv) + sum(size + _POINTER for size in sizes.values())
@@ -80,7 +83,7 @@ def split(argv: Sequence[str], env: Mapping[str, str], reserve: int = 0) -> tupl
 
 
 class OwnLimit:
-    """The limit of open files that this process raises for itself, while this is entered, and not for its programs."""
+    """The limit of open files that this process raises for itself while this is entered; its programs keep the old."""
 
     def __init__(self) -> None:
         self._before = self._own = (0, 0)
@@ -96,7 +99,7 @@ class OwnLimit:
         self._own = getrlimit(RLIMIT_NOFILE)
 
     def without(self, start: Callable[[], int]) -> int:
-        """Call `start` under the limit of before; under that of now, if somebody else has changed it since."""
+        """Call `start` with the old limit; with the current one, if somebody else has changed it since."""
         if self._own == self._before:
             return start()
         from resource import RLIMIT_NOFILE, getrlimit, setrlimit
@@ -123,7 +126,7 @@ def _room() -> int:
 
 
 def _write_private(variables: Mapping[str, str]) -> str:
-    """A file that only this user can read, with the variables as a JSON object."""
+    """Write the variables to a JSON file that only this user can read, and return its path."""
     import json
     import tempfile
 

@@ -1,4 +1,4 @@
-"""The children of this process: those of the job, and the orphans that come to it from what the job has started."""
+"""The children of this process: those it started, and the orphans that it adopts from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 
 
 def children() -> frozenset[int]:
-    """Return the process IDs of this process's children, those that have ended but are not reaped included."""
+    """Return the process IDs of this process's children, zombies included."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -26,7 +26,7 @@ def children() -> frozenset[int]:
 
 
 def is_child(pid: int) -> bool:
-    """Tell whether a process is a child of this one, that nobody has reaped."""
+    """Tell whether a process is a child of this one that has not been reaped."""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -35,10 +35,10 @@ def is_child(pid: int) -> bool:
 
 
 def reap(which: int) -> Iterator[tuple[int, int]]:
-    """Reap the children that have ended: any of them for -1, those of process group n for -n.
+    """Reap the children that have ended: all of them for -1, those of process group n for -n.
 
     Yields:
-        The process ID of each, and its exit code; -n when signal n killed it.
+        The process ID of each, and its exit code; -n if signal n killed it.
     """
     while True:
         try:
@@ -51,7 +51,7 @@ def reap(which: int) -> Iterator[tuple[int, int]]:
 
 
 def end_with_families(pids: Collection[int], kill: bool) -> None:
-    """Send SIGTERM to processes and all their descendants, or SIGKILL."""
+    """Send SIGTERM, or SIGKILL if `kill`, to processes and all their descendants."""
     import psutil
 
     family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
@@ -63,7 +63,7 @@ def end_with_families(pids: Collection[int], kill: bool) -> None:
 
 
 def _descendants(process: Any) -> list[Any]:
-    """Return all descendants of a `psutil.Process`; none of one that has just ended."""
+    """Return all descendants of a `psutil.Process`; none if it has just ended."""
     import psutil
 
     try:
@@ -73,10 +73,13 @@ def _descendants(process: Any) -> list[Any]:
 
 
 def adopt(adopt: bool) -> bool:
-    """Have descendants whose parent has ended become our children, as they do anyway for PID 1.
+    """Make this process adopt descendants whose parent has ended, as PID 1 always does.
+
+    Args:
+        adopt: False to stop.
 
     Returns:
-        Whether they did before.
+        True if it adopted them before.
     """
     if os.getpid() == 1:
         return True
@@ -93,9 +96,9 @@ def adopt(adopt: bool) -> bool:
 
 
 def tell_of_end(pid: int, tell: Callable[[], None]) -> None:
-    """Call `tell`, from a thread of its own, when a child has ended; it is left to be reaped.
+    """Call `tell`, in a thread of its own, once a child has ended; do not reap the child.
 
-    For who is not in the main thread, in which alone Python deals with SIGCHLD.
+    For threads other than the main thread: Python handles SIGCHLD in that alone.
     """
     from threading import Thread
 

@@ -1,4 +1,4 @@
-"""One process: how it is started, what it wrote, how it ended."""
+"""One process: starts it, and records its output and its end."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 else:
     Protocol = object  # Importing typing would take a launcher longer than reading the configuration.
 
-_TIDYING = 0.05  # seconds that a process needs to end, at least, once it has begun to
-#: What a process does not do to itself.
+_TIDYING = 0.05  # seconds; the end of a process takes at least that long
+#: Exit codes of a process that others have killed.
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
 
 class ProcessResult:
-    """The end of a process: `DistributionStrategy.check_exit` is handed the program's, `Run` returns one.
+    """The end of a process.  `DistributionStrategy.check_exit` is given the program's, and `Run` returns one.
 
     For authors: `how()`, `error()`, `exit_code`.
 
     Attributes:
-        name: what the process is called in messages.
-        returncode: its exit code; -n when signal n killed it.
+        name: the process's name in messages.
+        returncode: its exit code; -n if signal n killed it.
         tail: the last 64 KiB that it wrote to stderr.
         stopped_by: the signal by which the job was asked to stop before the process ended, or None.
-        out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
-        needed_by: what was still running, and needed this process, when it ended; empty where nothing did.
-        at: when it failed (`time.monotonic`): when it wrote its exception, or else began to end; None where that does
-            not matter.
+        out_of_memory: True if the kernel killed processes of this container meanwhile, for lack of memory.
+        needed_by: the process that was still running and needed this one; empty if there was none.
+        at: the time of the failure (`time.monotonic`): when it wrote its exception, or else began to end; None if that
+            is not known.
         role: `program`, or `server` for one that runs beside it.
-        together: the program's server that failed at the same moment, if one did; the error names both.
+        together: the program's server that failed at the same moment, if any; the error names both.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class ProcessResult:
 
     @property
     def exit_code(self) -> int:
-        """The exit code as a shell has it: 128 + n when signal n killed it; never 0 where something needed it."""
+        """The exit code as a shell has it: 128 + n if signal n killed it; never 0 if it was still needed."""
         if self.returncode < 0:
             return 128 - self.returncode
         return self.returncode or int(bool(self.needed_by))
 
     def how(self) -> str:
-        """Say in one line how it ended, such as `train.py exited with code 3`."""
+        """Describe the end in one line, such as `train.py exited with code 3`."""
         meanwhile = f" while {self.needed_by} was running" if self.needed_by else ""
         if self.returncode >= 0:
             return f"{self.name} exited with code {self.returncode}{meanwhile}"
         return f"{self.name} was killed by signal {-self.returncode} ({signal_name(-self.returncode)}){meanwhile}"
 
     def error(self) -> FrameworkError:
-        """Make the failure that this end is, with the cause that the process itself gave; to be raised or returned."""
+        """Return the failure of the process, with the cause that it wrote itself; raise it or return it."""
         errors = [each._own_error() for each in (self, self.together) if each is not None]
         return first_error(errors, "")
 
@@ -100,7 +100,7 @@ class ProcessResult:
             )
         elif self.exit_code == 128 + signal.SIGKILL:
             parts.append("unless something in this container sent that, it has run out of memory")
-        # What a program wrote before it was killed from outside is no cause, unless it is an exception.
+        # What a program wrote before others killed it is not a cause, unless it is an exception.
         if cause and (self.returncode not in _KILLED or "Traceback" in excerpt):
             parts.append(cause)
         error = ProgramError(": ".join(parts), self.exit_code, excerpt)
@@ -111,45 +111,45 @@ class ProcessResult:
 
 
 class Run(Protocol):
-    """Runs a process to its end: `run(name, argv, env=..., cwd=...)`; the tool that `EntryPoint.install` is handed.
+    """Runs a process to its end: `run(name, argv, env=..., cwd=...)`.  `EntryPoint.install` is given one.
 
-    The type of a function: no class has to inherit it.
+    This is the type of a function; no class has to inherit it.
     """
 
     def __call__(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> ProcessResult:
-        """Start a process, and wait until it has ended. A request to stop the job is passed on to it.
+        """Start a process, and wait for its end. Requests to stop the job are passed on to it.
 
         Args:
-            name: what to call it in messages.
-            argv: its program and arguments, passed as they are; no shell.
-            env: all of its variables; those of `train` where they are not given.
-            cwd: the folder to start it in; the current one where it is not given.
+            name: its name in messages.
+            argv: the program and its arguments, passed unchanged, without a shell.
+            env: all of its environment variables; those of `train` if None.
+            cwd: the folder to start it in; the current one if None.
 
         Returns:
-            How it ended, with whatever exit code; `result.error()` is the failure to raise for one that is not 0.
+            The end of the process, with any exit code; if that is not 0, `result.error()` is the failure to raise.
 
         Raises:
-            EntryPointError: it cannot be started.
-            JobInterrupted: the job has failed elsewhere meanwhile.
+            EntryPointError: the process cannot be started.
+            JobInterrupted: the job failed elsewhere meanwhile.
         """
 
 
 class Process:
-    """A process that the supervisor has started: `Launch` returns one, `DistributionStrategy.stop` is handed one.
+    """A process that the supervisor has started.  `Launch` returns one, `DistributionStrategy.stop` is given one.
 
     For authors: `signal(signum)`.
 
     Attributes:
-        name: what it is called in messages.
-        pid: its process ID, and that of its group.
-        returncode: None while it runs; then its exit code, or -n when signal n killed it.
-        may_end: whether it may end, with exit code 0, before what needs it.
-        signals_group: whether a request to stop goes to its whole group at once, because it passes no signal on, as
-            a shell does not; else it goes to the process alone, which knows best what to do with its helpers.
-        ask: sends a signal as a request to stop, once, whoever calls it first. For the supervisor.
-        relay: passes on what it writes to stderr. For the supervisor.
+        name: its name in messages.
+        pid: its process ID, which is also its group's.
+        returncode: None while it runs; then its exit code, or -n if signal n killed it.
+        may_end: True if it may end with exit code 0 while the process that needs it still runs.
+        signals_group: True if a request to stop goes to its whole group at once, as for a shell, which passes no signal
+            on; else it goes to the process alone, which knows best what to do with its helpers.
+        ask: sends a signal as a request to stop; only the first call does something. For the supervisor.
+        relay: passes on its stderr. For the supervisor.
     """
 
     returncode: int | None
@@ -166,33 +166,33 @@ class Process:
         self._ended_at = 0.0
 
     def end(self, returncode: int) -> None:
-        """Take note of its end."""
+        """Note the end of the process."""
         self.returncode = returncode
         self._ended_at = time.monotonic()
 
     @property
     def failed_at(self) -> float:
-        """When it wrote the exception that ended it; without one, when its end, or its last words, began."""
+        """The time at which it wrote the exception that ended it; without one, when its end or last output began."""
         if self.has_raised:
             return self.relay.raised_at
         last_words = self.relay.written_at
         if self._ended_at - last_words < timing.LAST_WORDS:
             return min(last_words, self._ended_at)
-        # An interpreter closes its connections, of which others hear, some time before it has ended.
+        # Others notice that an interpreter closes its connections, some time before it has ended.
         return self._ended_at - (_TIDYING if (self.returncode or 0) > 0 else 0)
 
     @property
     def has_raised(self) -> bool:
-        """Whether what it wrote last is an exception."""
+        """True if its last output is an exception."""
         return bool(self.relay.raised_at) and "Traceback" in excerpts.cause_and_excerpt(self.relay.tail)[1]
 
     @property
     def ended_too_early(self) -> bool:
-        """Whether it has ended although it may not."""
+        """True if it has ended although it was not allowed to."""
         return self.returncode is not None and not (self.may_end and self.returncode == 0)
 
     def asked_by(self, ask: Callable[[Process, int], None]) -> None:
-        """Have requests to stop reach the process in another way."""
+        """Send requests to stop to the process in another way, from now on."""
         self.ask = Once(lambda signum: ask(self, signum))
 
     def signal(self, signum: int, *, group: bool = False) -> bool:
@@ -200,10 +200,10 @@ class Process:
 
         Args:
             signum: the signal, such as `signal.SIGTERM`.
-            group: whether all processes of its group get it, also when the process itself has ended.
+            group: True to send it to all processes of the group, even if the process itself has ended.
 
         Returns:
-            Whether there was anyone to get it.
+            False if there was nobody to receive it.
         """
         try:
             if group:
@@ -218,11 +218,11 @@ class Process:
 
 
 def first_to_fail(program: ProcessResult | None, servers: Sequence[ProcessResult]) -> ProcessResult:
-    """Return which of these failed first; the program with its server in it, where the two failed together.
+    """Return the first failure; the program's with its server's in it, if the two failed together.
 
     Args:
-        program: how the program ended; None where it has not.
-        servers: how servers that it needs ended before it might; at least one where there is no program.
+        program: the end of the program; None if it has not ended.
+        servers: the ends of servers that ended too early; one or more if there is no program.
     """
     results = [*([program] if program is not None else []), *servers]
     errors = [each._own_error() for each in results]
@@ -245,23 +245,23 @@ def start(
 ) -> Process:
     """Start a process, in a session and process group of its own.
 
-    Its stdout is ours; its stderr comes to ours through a relay, which remembers the end of it.
+    Its stdout is this process's. Its stderr passes through a relay, which remembers the end of it.
 
     Args:
-        name: what to call it in messages.
-        argv: the program and its arguments, passed as they are; no shell.
+        name: its name in messages.
+        argv: the program and its arguments, passed unchanged, without a shell.
         env: all of its environment variables.
-        cwd: the folder to start it in; this process's own when None.
-        signals_group: see `Process.ask`.
-        own_limit: the limit of open files that is not to be the program's.
+        cwd: the folder to start it in; this process's own if None.
+        signals_group: see `Process`.
+        own_limit: the limit of open files that the program must not inherit.
 
     Raises:
-        EntryPointError: it cannot be started.
+        EntryPointError: the process cannot be started.
     """
     reading, writing = os.pipe()
     streams = [(os.POSIX_SPAWN_DUP2, writing, 2)]
     if same_stream(1, 2):
-        # One stream for both, so that what the program writes stays in order.
+        # One stream for both keeps the order of the program's output.
         streams.append((os.POSIX_SPAWN_DUP2, writing, 1))
     broken = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; programs expect not to.
 
@@ -280,7 +280,7 @@ def start(
 
 
 def _in_folder(folder: str | None, start: Callable[[], int]) -> int:
-    """Call `start` from within `folder`: posix_spawn, unlike fork, takes no folder."""
+    """Call `start` in `folder`: posix_spawn, unlike fork, cannot change the folder."""
     if folder is None:
         return start()
     here = os.open(".", os.O_RDONLY)
@@ -304,12 +304,12 @@ def _start_problem(error: OSError | ValueError, argv: list[str]) -> str:
     if error.errno == errno.ENOENT:
         return f"{argv[0]} is not there, or the interpreter that its first line names is not"
     if error.errno == errno.ENOEXEC:
-        return f"{argv[0]} is no program for this machine"
+        return f"{argv[0]} is not a program for this machine"
     return f"{argv[0]}: {error.strerror}"
 
 
 def signal_name(signum: int) -> str:
-    """Such as `SIGTERM`."""
+    """Return the name of a signal, such as `SIGTERM`."""
     try:
         return signal.Signals(signum).name
     except ValueError:

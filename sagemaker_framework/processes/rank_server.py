@@ -1,8 +1,8 @@
-"""The ranks of one host: what they run, and how they end.
+"""The ranks of one host: tells them what to run, and records how they end.
 
-A launcher, such as mpirun or torchrun, starts `Ranks.command` wherever it wants a rank. Each of these wrappers
-(`rank_wrapper.py`) connects to the unix socket of its host's `train`, which tells it what to run: no argument and no
-variable of the program is on the launcher's command line, in its environment on other hosts, or in a file.
+A launcher, such as mpirun or torchrun, starts `Ranks.command` for each rank. That is a wrapper (`rank_wrapper.py`). It
+connects to the unix socket of its host's `train`, which tells it what to run. So no argument and no variable of the
+program is on the launcher's command line, in its environment on other hosts, or in a file.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
-_LAUNCHERS_OWN = 65536  # bytes, at most, of the variables that a launcher adds
-_REPORT = 10.0  # seconds between two times that is told that no rank has come
+_LAUNCHERS_OWN = 65536  # bytes; a launcher adds no more variables than that
+_REPORT = 10.0  # seconds between two reports that no rank has come
 
 
 class RankResult:
-    """The end of a rank: `LauncherStrategy.is_secondary` is handed one.  Times are seconds of `time.monotonic`.
+    """The end of a rank.  `LauncherStrategy.is_secondary` is given one.  Times are seconds of `time.monotonic`.
 
     For authors: `error(host, name, stopped_by)`, `has_raised`, `failed_by_itself`.
 
     Attributes:
-        rank: its number, of all of the job, from 0.
-        returncode: its exit code; -n when signal n killed it.
-        ended_at: when it ended.
-        raised_at: when it wrote its last traceback; 0 where it wrote none.
-        asked_at: when it was sent a signal before: by the job, or by the launcher because of another rank; 0 where it
-            was not.
-        error_file: what it wrote to the file that torch's `@record` writes to; empty where it did not.
+        rank: its number in the whole job, from 0.
+        returncode: its exit code; -n if signal n killed it.
+        ended_at: the time of its end.
+        raised_at: the time of its last traceback; 0 if it wrote none.
+        asked_at: the time at which it was sent a signal, by the job, or by the launcher because of another rank; 0 if
+            it was sent none.
+        error_file: the content of the file that torch's `@record` writes; empty if there is none.
         tail: the last 64 KiB that it wrote to stderr.
-        out_of_memory: whether the kernel killed processes of this container for lack of memory meanwhile.
+        out_of_memory: True if the kernel killed processes of this container meanwhile, for lack of memory.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class RankResult:
 
     @property
     def has_raised(self) -> bool:
-        """Whether its stderr ends with an exception."""
+        """True if its stderr ends with an exception."""
         return b"Traceback (most recent call last)" in self.tail
 
     @property
     def failed_by_itself(self) -> bool:
-        """True if it ended badly, and not only because it was asked to end.
+        """True if it failed, and not only because it was asked to end.
 
-        One that had raised an exception, and then took its time to end, may have been asked on account of others, which
-        it brought down.
+        A rank that raises an exception and is slow to end may bring down others, because of which it is then asked to
+        end. It still failed by itself.
         """
         return self.returncode != 0 and (not self.asked_at or 0 < self.raised_at < self.asked_at)
 
@@ -89,11 +89,11 @@ class RankResult:
         return bool(self.asked_at) and self.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
     def error(self, host: str, name: str, stopped_by: int | None = None) -> ProgramError:
-        """Make the failure that this end is, with the cause that the rank itself gave; to be raised or returned.
+        """Return the failure of the rank, with the cause that it wrote itself; raise it or return it.
 
         Args:
-            host: where it ran.
-            name: what the program is called in messages.
+            host: the name of the rank's host.
+            name: the program's name in messages.
             stopped_by: the signal by which the job was asked to stop, or None.
         """
         tail = _recorded(self.error_file) or self.tail
@@ -105,7 +105,7 @@ class RankResult:
 
 
 class _Connected:
-    """A wrapper that has connected."""
+    """A wrapper that has connected, and its rank."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -115,15 +115,15 @@ class _Connected:
 
 
 class Ranks:
-    """The ranks that a launcher starts on this host: `LauncherStrategy.ranks` returns them.
+    """The ranks that a launcher starts on this host.  `LauncherStrategy.ranks` returns them.
 
     For authors: `command`, `ended`, `running`, `world_size`. The rest is for `LauncherStrategy`.
 
     Attributes:
-        address: the unix socket that they come to.
-        ended: how those that have ended did, in that order; of one that was started again, each time.
-        world_size: how many there are in the whole job, as the launcher has told them; None until one has come.
-        on_idle: called whenever the last one that ran has ended, in a thread of this object.
+        address: the path of the unix socket that they connect to.
+        ended: the ends of ranks, in order; a rank that was started again has several.
+        world_size: the number of ranks in the whole job, as the launcher tells them; None until the first has come.
+        on_idle: called in a thread of this object, whenever the last running rank has ended.
 
     Args:
         folder: a private folder for the socket.
@@ -156,15 +156,15 @@ class Ranks:
 
     @property
     def command(self) -> list[str]:
-        """The argument list that the launcher has to start for each rank."""
+        """The argument list that the launcher starts for each rank."""
         from sagemaker_framework.processes import rank_wrapper
 
-        # Neither the site's packages, nor what the job's variables say about Python, are for the wrapper.
+        # The wrapper needs neither the site's packages nor the job's variables about Python.
         return [sys.executable, "-I", "-S", rank_wrapper.__file__, self.address]
 
     @property
     def running(self) -> int:
-        """The number of ranks that are running, or about to."""
+        """The number of ranks that are running or starting."""
         return len(self._connected)
 
     def serve(
@@ -176,16 +176,15 @@ class Ranks:
         signals_group: bool,
         on_failure: Callable[[RankResult], None],
     ) -> None:
-        """Have the ranks that come from now on run a program.
+        """Tell the ranks that come from now on to run a program.
 
         Args:
-            name: what to call it in messages.
+            name: the program's name in messages.
             argv: the program and its arguments.
-            env: all of its variables, besides those of the launcher.
+            env: all of its variables, except the launcher's.
             cwd: the folder to run it in.
             signals_group: see `Process`.
-            on_failure: called for each rank that ended badly without having been asked to end, in a thread of this
-                object.
+            on_failure: called in a thread of this object, for each rank that failed without having been asked to end.
 
         Raises:
             FrameworkError: the socket, or the file for variables that are too long, cannot be made.
@@ -219,7 +218,7 @@ class Ranks:
         self._thread = thread  # Now it can be joined, also if this is interrupted.
 
     def await_first(self, on_silence: Callable[[float], None]) -> None:
-        """Have somebody told, in a thread of this object, every 10 s until the first rank comes.
+        """Call `on_silence` in a thread of this object, every 10 s until the first rank comes.
 
         Args:
             on_silence: called with the seconds that have passed.
@@ -229,20 +228,20 @@ class Ranks:
         self._wake()
 
     def signal(self, signum: int) -> None:
-        """Send a signal to all ranks; from the first on, the launcher's own are kept from them, and no more start.
+        """Send a signal to all ranks.  From the first on, none of the launcher's reach them, and no more ranks start.
 
-        Does not wait; may be called by a signal handler.
+        Does not wait; a signal handler may call it.
         """
         self._is_stopping = True
         self._signals.append(signum)
         self._wake()
 
     def settle(self, timeout: float) -> bool:
-        """Wait until no rank is running.  Whether that is so within so many seconds."""
+        """Wait until no rank is running.  Return False if one still is after so many seconds."""
         return self._idle is None or self._idle.wait(timeout)
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill the ranks that still run, and close the socket."""
         log.take_turns(None)
         if self._wakeup is not None and self._thread is not None:
             self._is_closing = True
@@ -287,7 +286,7 @@ class Ranks:
         os.unlink(self.address)
         selector.close()
         for connection in self._connected:
-            connection.close()  # A rank does not outlive it.
+            connection.close()  # The rank dies with its connection.
         self._connected.clear()
 
     def _send(self, data: bytes) -> None:
@@ -330,7 +329,7 @@ class Ranks:
             del self._connected[connection]
 
     def _take(self, connection: socket.socket, connected: _Connected, message: list[bytes]) -> bool:
-        """Take in what a wrapper says.  Whether it may go on."""
+        """Handle a wrapper's message.  Return False if its connection must be closed."""
         kind, *rest = message
         if kind == b"rank":
             connected.rank = int(rest[0])
@@ -365,7 +364,7 @@ class Ranks:
         return True
 
     def _lose(self, connected: _Connected) -> None:
-        """Deal with a wrapper that is gone, but has not said how its rank ended: somebody has killed it."""
+        """Record the end of a rank whose wrapper was killed before it could report."""
         if not connected.pid:
             return
         try:
@@ -384,7 +383,7 @@ class Ranks:
 
 
 def _recorded(error_file: bytes) -> bytes:
-    """The traceback that a program whose main function is under torch's `@record` has left; else nothing."""
+    """Return the traceback in the file that torch's `@record` wrote; empty if there is none."""
     import json
 
     try:

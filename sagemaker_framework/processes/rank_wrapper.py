@@ -1,11 +1,11 @@
-"""Runs one rank, where a launcher such as mpirun or torchrun has started this file.
+"""Runs one rank.  A launcher such as mpirun or torchrun starts this file.
 
-The launcher is left with what it does best, placing processes and introducing them to each other. What to run, with
-which arguments and variables, comes from the `train` process of the same host, over the unix socket that the only
-argument names (`rank_server.py` has its other end): nothing of that is on a command line. This wrapper tags each line
-that the rank writes, passes signals on, and tells `train` how the rank ended.
+The launcher places processes and introduces them to each other. The `train` process of the same host says what to run,
+with which arguments and variables, over the unix socket that the only argument names (`rank_server.py` is its other
+end): nothing of that is on a command line. This wrapper tags each line that the rank writes, passes signals on, and
+tells `train` how the rank ended.
 
-Started once for each rank, on its own: it imports nothing of the package.
+Each rank has a wrapper, which must start fast: it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Variables by which launchers tell a process who it is.
+#: Variables by which a launcher tells a process its rank and its peers.
 _PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "ORTE_", "PMI_", "HYDI_", "MPI_", "TORCHELASTIC_", "TORCH_", "NCCL_", "NEURON_")
 _NAMES = (
     "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME "
     "MASTER_ADDR MASTER_PORT OMP_NUM_THREADS"
 ).split()
 
-#: Where each launcher says which process of how many this one is.
+#: The variables of each launcher with a process's rank, and with the number of processes.
 _RANK = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "RANK")
 _SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 
@@ -40,22 +40,22 @@ _TRACEBACK = b"Traceback (most recent call last)"
 _CHUNK = 65536
 _TAIL = 65536  # bytes
 _MOST_ERROR = 262144  # bytes
-_LONGEST_LINE = 262144  # bytes; longer ones are broken, as CloudWatch Logs would
+_LONGEST_LINE = 262144  # bytes; longer lines are broken, as CloudWatch Logs does
 _PIPE_HOLDS = 1 << 20  # bytes; the most that Linux lets a process set
-_LATEST = 1.0  # seconds that the end of a rank lasts at most: LAST_WORDS of timing.py
-_PAUSE = 1000  # milliseconds after which the beginning of a line is written without its end
+_LATEST = 1.0  # seconds; the end of a rank takes no longer: LAST_WORDS of timing.py
+_PAUSE = 1000  # milliseconds until the beginning of a line is written without its end
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def pack(fields: Iterable[bytes]) -> bytes:
-    """Fields as one message: the length of all, then each with its length before it, in 4 bytes."""
+    """Make one message of fields: the length of all, then each with its length in front, in 4 bytes."""
     body = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
     return len(body).to_bytes(4, "big") + body
 
 
 def unpack(data: bytes) -> list[bytes] | None:
-    """The fields of the message that `data` begins with; None where it is not whole yet."""
+    """Return the fields of the first message in `data`; None if it is not complete."""
     end = 4 + int.from_bytes(data[:4], "big")
     if len(data) < max(end, 4):
         return None
@@ -68,22 +68,26 @@ def unpack(data: bytes) -> list[bytes] | None:
 
 
 class _Output:
-    """Passes on what the rank writes to one stream, line by line, each with the rank's tag."""
+    """Passes on one stream of the rank, line by line, with the rank's tag in front of each line."""
 
     def __init__(self, target: int, tag: bytes, lock_file: str) -> None:
         self.reading, self.writing = os.pipe()
         self.tail = b""
         self.raised_at = 0.0  # when the rank wrote its last traceback
-        self.closed_at = 0.0  # when the rank, and all that it has started, had closed it
+        self.closed_at = 0.0  # when the rank and all its descendants had closed it
         self._target = target
         self._tag = tag
         self._held = b""  # the beginning of a line
-        # A file description of its own: that is whose locks exclude each other.
+        # A file description of its own: locks on one file description do not exclude each other.
         self._lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._thread: threading.Thread | None = None
 
     def follow(self, ended: int) -> None:
-        """Begin to; until the stream is closed, or `ended`, a pipe, and what the stream holds then is passed on."""
+        """Start passing on, in a thread, until the stream is closed.
+
+        Args:
+            ended: a pipe; once it is closed, only what the stream holds is still passed on.
+        """
         os.close(self.writing)
         self._thread = threading.Thread(target=self._run, args=(ended,), daemon=True)
         self._thread.start()
@@ -94,7 +98,7 @@ class _Output:
             self._thread.join()
 
     def is_closing(self) -> bool:
-        """Whether the rank has just closed it."""
+        """Tell whether the rank has just closed the stream."""
         if self.closed_at:
             return time.monotonic() - self.closed_at < _LATEST
         poll = select.poll()
@@ -104,7 +108,7 @@ class _Output:
     def _run(self, ended: int) -> None:
         poll = select.poll()
         poll.register(self.reading, select.POLLIN)
-        poll.register(ended, 0)  # That it was closed is always told.
+        poll.register(ended, 0)  # Reports only that it was closed.
         left = _PIPE_HOLDS
         try:
             while left > 0:
@@ -119,12 +123,12 @@ class _Output:
                 else:
                     self._end_line()
                 if ended in ready:
-                    left -= len(data)  # What the rank left running may write for ever.
+                    left -= len(data)  # Processes that the rank left running may write for ever.
             self._end_line()
         except OSError:
-            pass  # Nobody reads our stream any more.
+            pass  # Nobody reads the stream any more.
         finally:
-            os.close(self.reading)  # The rank must notice, if it goes on writing.
+            os.close(self.reading)  # If the rank writes more, it must notice.
 
     def _remember(self, data: bytes) -> None:
         if _TRACEBACK in self.tail[-len(_TRACEBACK) :] + data:
@@ -148,7 +152,7 @@ class _Output:
 
     def _write(self, lines: bytes) -> None:
         tagged = b"".join([self._tag + line for line in lines.splitlines(True)])
-        # The ranks of a host take turns, so that lines stay whole.
+        # The ranks of a host take turns, so that lines stay intact.
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             while tagged:
@@ -158,12 +162,12 @@ class _Output:
 
 
 class _Order:
-    """What the host has a rank run.
+    """The order of `train`: what the rank runs.
 
     Attributes:
         host: the host's name.
         cwd: the folder to run it in.
-        in_group: whether signals go to the rank's whole group.
+        in_group: True if signals go to the rank's whole group.
         argv: the program and its arguments.
         env: its variables, `NAME=value`.
         streams: the container's stdout and stderr.
@@ -186,10 +190,10 @@ class _Order:
 
 
 class _Rank:
-    """The rank, and the host's `train`, which says what becomes of it.
+    """The rank, and the connection to its host's `train`, which decides what becomes of it.
 
-    It outlives the process that the launcher has started, and kills where it loses patience: when a job is stopped,
-    some ranks may still be saving what it is about while others have ended, and only `train` grants them the time.
+    It outlives the process that the launcher started, and the launcher's impatience: when a job is stopped, some ranks
+    may still save their work after others have ended, and only `train` knows how long they may.
     """
 
     def __init__(self, connection: socket.socket, launched: int) -> None:
@@ -199,14 +203,17 @@ class _Rank:
         self._in_group = False
         self._asked_at = 0.0  # when it was asked to end, before it did
         self._outputs: list[_Output] = []
-        self._is_the_hosts = False  # `train` has begun to stop it: nobody else is heard any more
+        self._is_the_hosts = False  # `train` has begun to stop the rank: signals of others are ignored
         self._ended_at = 0.0
 
     def run(self, rank: bytes) -> int:
-        """Run it.
+        """Run the rank.
+
+        Args:
+            rank: its number in the whole job.
 
         Returns:
-            Its exit code; 128 + n when signal n ended it.
+            Its exit code; 128 + n if signal n killed it.
         """
         waking, woken = os.pipe()
         for end in (waking, woken):
@@ -227,7 +234,7 @@ class _Rank:
         return returncode if returncode >= 0 else 128 - returncode
 
     def _start(self, order: _Order, outputs: list[_Output]) -> int | None:
-        """Start the rank.  Its exit code, as a shell has it, where that cannot be done."""
+        """Start the rank.  Return None; a shell's exit code if it cannot be started."""
         files = [(os.POSIX_SPAWN_DUP2, output.writing, at) for at, output in enumerate(outputs, 1)]
         default = [*_PASSED_ON, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ]
         argv, env = order.argv, _environment(order.env)
@@ -244,13 +251,13 @@ class _Rank:
         try:
             self._host.sendall(pack([b"started", b"%d" % self._pid]))
         except OSError:
-            pass  # It is gone, which is dealt with in a moment.
+            pass  # `train` is gone; `_wait` notices.
         if self._asked_at:
-            self._kill(signal.SIGTERM)  # Before there was anybody to pass it on to.
+            self._kill(signal.SIGTERM)  # The signal came before the rank was there.
         return None
 
     def _wait(self, waking: int, outputs: list[_Output]) -> int:
-        """Wait for the end of the rank, while signals are passed on."""
+        """Wait for the end of the rank, and pass signals on meanwhile.  Return its exit code."""
         ended, until = os.pipe()
         for output in outputs:
             output.follow(ended)
@@ -275,21 +282,21 @@ class _Rank:
         os.close(until)
         for output in outputs:
             output.finish()
-        # The end of a process begins with its files, by which other ranks notice it, and may last longer than theirs.
+        # A process that ends closes its files first, which other ranks notice; its end may take longer than theirs.
         self._ended_at = min(
             [died_at, *(at for at in (output.closed_at for output in outputs) if at > died_at - _LATEST)]
         )
         return os.waitstatus_to_exitcode(status)
 
     def _obey(self) -> None:
-        """Pass on the signals that the host sends."""
+        """Pass on the signals that `train` sends."""
         signals = self._host.recv(64)
         self._is_the_hosts = True
         self._note()
         for signum in signals:
             self._kill(signum, whole=self._in_group or signum == signal.SIGKILL)
         if not signals:
-            # The host's `train` is gone, and with it who would stop this rank.
+            # `train` is gone, and nobody else would stop this rank.
             self._kill(signal.SIGKILL, whole=True)
             os._exit(1)
 
@@ -299,7 +306,7 @@ class _Rank:
             self._kill(signum, self._in_group)
 
     def _note(self) -> None:
-        """The rank is asked to end, unless its end has begun."""
+        """Note that the rank was asked to end, unless its end has begun already."""
         if not self._asked_at and not any(output.is_closing() for output in self._outputs):
             self._asked_at = time.monotonic()
 
@@ -312,7 +319,7 @@ class _Rank:
 
 
 def _environment(given: Iterable[bytes]) -> dict[bytes, bytes]:
-    """The variables of the rank: those of the program, and the launcher's own."""
+    """Return the variables of the rank: the program's, and the launcher's own."""
     own = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) or name in _NAMES}
     named = {name: value for name, _, value in (each.partition(b"=") for each in given)}
     return {**named, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}
@@ -331,7 +338,7 @@ def _received(connection: socket.socket, size: int) -> bytes:
 
 
 def _content(file: str) -> bytes:
-    """What a file says; nothing, where it is not there, or too long to be what it should."""
+    """Return the content of a file; empty if it does not exist or is too long."""
     try:
         with open(file, "rb") as opened:
             data = opened.read(_MOST_ERROR + 1)
@@ -341,14 +348,14 @@ def _content(file: str) -> bytes:
 
 
 def _keep(address: str, launched: int) -> int:
-    """Run the rank, in a session of its own.  The exit code."""
+    """Run the rank in a session of its own.  Return the exit code."""
     os.setsid()
     rank = _first(_RANK)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(address)
         connection.sendall(pack([b"rank", rank, _first(_SIZE)]))
-        # The launcher waits until nobody holds the streams that it has given.
+        # The launcher waits until nobody has its streams open.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(nowhere, stream)
@@ -361,14 +368,14 @@ def _keep(address: str, launched: int) -> int:
 
 
 def main() -> None:
-    """Have the rank run, and exit as it did."""
+    """Run the rank in a child process, and exit with its exit code."""
     launched, alive = os.pipe()
     kept = os.fork()
     if not kept:
         os.close(alive)
-        os._exit(_keep(sys.argv[1], launched))  # Neither threads nor anything else are to be tidied up.
+        os._exit(_keep(sys.argv[1], launched))  # There is nothing to clean up.
     for signum in _PASSED_ON:
-        signal.signal(signum, lambda signum, frame: os.kill(kept, signum))  # It is there until it is waited for.
+        signal.signal(signum, lambda signum, frame: os.kill(kept, signum))  # The process exists until it is reaped.
     _, status = os.waitpid(kept, 0)
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)

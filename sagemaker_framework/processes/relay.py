@@ -1,4 +1,4 @@
-"""Passes on what a program writes, byte for byte and at once, and remembers the end of it."""
+"""Passes on a program's output, byte for byte and at once, and remembers the end of it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _WRITE_AT_ONCE = 4096
 
 
 class Relay:
-    """From a pipe that a program writes to, to one of our own streams.
+    """Moves a program's output from a pipe to one of this process's own streams.
 
-    Never blocks: while nobody reads our stream, the program waits as it would with no
-    relay, and the launcher goes on listening for signals.
+    Never blocks: while nobody reads that stream, the program waits as it would without a
+    relay, and the launcher still listens for signals.
 
     Args:
-        source: the pipe's reading end; the relay owns it.
+        source: the pipe's reading end; the relay closes it.
         target: the file descriptor to write to.
-        keep: how many of the last bytes to remember.
+        keep: the number of last bytes to remember.
     """
 
     def __init__(self, source: int, target: int, keep: int = 65536) -> None:
@@ -36,7 +36,7 @@ class Relay:
         self._tail_size = 0
         self._pending = b""
         self._total = 0
-        #: When the program wrote last, and when it wrote its last traceback (`time.monotonic`); 0 where it has not.
+        #: The times of the program's last output and of its last traceback (`time.monotonic`); 0 if there was none.
         self.written_at = self.raised_at = 0.0
         self._step = _CHUNK if stat.S_ISREG(os.fstat(target).st_mode) else _WRITE_AT_ONCE
         self._target_poll = select.poll()
@@ -45,18 +45,18 @@ class Relay:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes that the program wrote."""
+        """The last bytes of the program's output."""
         return b"".join(self._tail)[-self._keep :]
 
     @property
     def awaits(self) -> tuple[int, int] | None:
-        """The file descriptor and poll events that it can go on with; None when the program's end is closed."""
+        """The file descriptor and poll events that the relay waits for; None once the program has closed its end."""
         if self._pending:
             return self._target, select.POLLOUT
         return None if self.source is None else (self.source, select.POLLIN)
 
     def move(self) -> bool:
-        """Pass on what is there, as far as that is possible without waiting.  Whether anything was."""
+        """Pass on what is there, as far as possible without waiting.  Return True if anything was."""
         if not self._pending:
             self._read()
         moved = False
@@ -64,7 +64,7 @@ class Relay:
             try:
                 written = os.write(self._target, self._pending[: self._step])
             except OSError:
-                self._close()  # Nobody reads our stream any more: the program is to notice, as it would without us.
+                self._close()  # Nobody reads the stream any more: let the program notice, as without a relay.
                 return False
             self._pending = self._pending[written:]
             moved = True
@@ -92,7 +92,7 @@ class Relay:
             self._tail_size -= len(self._tail.popleft())
 
     def _end_of_tail(self) -> bytes:
-        """Return what may be the beginning of a traceback that arrives in two pieces."""
+        """Return the last bytes, as a traceback may begin in them that continues in the next piece."""
         return self._tail[-1][1 - len(_TRACEBACK) :] if self._tail else b""
 
     def _close(self) -> None:
@@ -104,10 +104,10 @@ class Relay:
     def finish(self, timeout: float) -> None:
         """Pass on what the program left in the pipe, and close it.
 
-        Not more than a pipe holds: what the program left running may write for ever.
+        Passes on no more than a pipe holds: processes that the program left running may write for ever.
 
         Args:
-            timeout: seconds to wait for whoever reads our stream, each time that it is full.
+            timeout: seconds to wait for the reader of the stream, each time that it is full.
         """
         passed = 0
         while passed < _PIPE_HOLDS:
@@ -119,7 +119,7 @@ class Relay:
 
 
 def same_stream(one: int, other: int) -> bool:
-    """Whether two file descriptors lead to the same pipe, socket or file (not a terminal)."""
+    """Tell whether two file descriptors lead to the same pipe, socket or file (not a terminal)."""
     try:
         first, second = os.fstat(one), os.fstat(other)
     except OSError:

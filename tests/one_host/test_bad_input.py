@@ -638,7 +638,7 @@ ENTRY_POINTS = [
     ),
     case(
         program("tool", b"\x7fELF" + b"\0" * 100),
-        "tool cannot be started: ./tool is no program for this machine",
+        "tool cannot be started: ./tool is not a program for this machine",
         id="broken ELF file",
     ),
     case(
