@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     V = TypeVar("V")
 
     class ReadOnly:
-        """What type checkers take the methods for that would change a dict or list."""
+        """The type that type checkers see in place of methods that would change a dict or list."""
 
 else:
 
