@@ -1,14 +1,14 @@
-"""The protocol between the hosts of a job: what each host says, and what follows from what it hears.
+"""The protocol between the hosts of a job: what each host says, and what it does about what others say.
 
-Pure: `handle(event, now)` returns the actions to be taken.  There is no socket, thread, log or clock here; `now` is
-in seconds of the host's own clock.  leader.py and follower.py drive these states, and so can a test, or a simulator:
+Pure: `handle(event, now)` returns the actions to take. There is no socket, thread, log or clock here; `now` is the time
+on the host's own clock, in seconds. leader.py and follower.py drive these states, and so can a test or a simulator:
 
     state = LeaderState(["algo-1", "algo-2"], "algo-1", timeout=900)
     state.handle(Connected("algo-2"), now=0.0)
     state.handle(Failed("algo-2", Failure("algo-2", "train.py exited with code 1"), sent=7.5), now=1.0)
 
-The leader alone decides.  Each follower has one connection to it, in which messages keep their order; so all hosts
-hear of one outcome: all are done, the job is being stopped, or it has failed with one cause.
+The leader decides, alone. Each follower has one connection to it, which keeps messages in order. So all hosts learn of
+the same outcome: all are done, the job is being stopped, or it has failed with one cause.
 """
 
 from __future__ import annotations
@@ -58,25 +58,25 @@ if TYPE_CHECKING:
     from sagemaker_framework.cluster.events import Action, Event, Payload
     from sagemaker_framework.cluster.phases import Phase
 
-#: Seconds between two ticks, at most.
+#: Seconds between two ticks, at the most.
 TICK = 0.5
-#: Seconds between two lines about what is waited for.
+#: Seconds between two log lines about a wait.
 REPORT = 10.0
 
 
 class _Progress:
-    """How many hosts have come to a phase.
+    """The hosts that have come to a phase.
 
     Args:
-        hosts: who has to come; None where that is not known yet.
+        hosts: the hosts that must come; None if they are not known yet.
 
     Attributes:
-        payloads: what those that have come have brought.
-        missing: who is waited for.
-        since: when the first has; None before.
-        is_gathered: whether all have.
-        is_complete: whether all have been told so.
-        reduces: whether the leader computes the result from all payloads.
+        payloads: the payloads of the hosts that have come, by host.
+        missing: the hosts that have not come.
+        since: the time at which the first host came; None before.
+        is_gathered: True once all have come.
+        is_complete: True once all have been told the result.
+        reduces: True if the leader computes the result from all payloads.
     """
 
     def __init__(self, hosts: Iterable[str] | None) -> None:
@@ -89,18 +89,18 @@ class _Progress:
 
 
 class LeaderState:
-    """The leader's view of the job, and all decisions.
+    """The leader's state: what it knows of the job, and its decisions.
 
     Args:
         hosts: the names of all hosts.
         host: the leader's own name.
         timeout: seconds that hosts wait for each other.
-        unresolved: hosts that are not let in before their names lead somewhere.
+        unresolved: the hosts whose names must resolve before they are admitted.
 
     Attributes:
-        connected: when each host that is connected was last heard; the one that has been silent for longest first.
-        stopped_by: the signal by which the job is being stopped; None while it is not.
-        verdict: what the job has failed of; None before that is decided.
+        connected: the time of each connected host's last message; the host that has been silent for longest is first.
+        stopped_by: the signal by which the job is being stopped; None if it is not.
+        verdict: the failure that is the cause; None before that is decided.
     """
 
     def __init__(self, hosts: Sequence[str], host: str, timeout: float, unresolved: Sequence[str] = ()) -> None:
@@ -112,23 +112,23 @@ class LeaderState:
         self._timeout = timeout
         self._unresolved = set(unresolved)
         self._progress = {name: _Progress(None if phase.programs_only else hosts) for name, phase in PHASES.items()}
-        self._unheard: set[str] = set()  # hosts that are connected, and may not know it yet
-        self._left: set[str] = set()  # hosts that have said goodbye
+        self._unheard: set[str] = set()  # connected hosts that may not know yet that they are
+        self._left: set[str] = set()  # hosts that said goodbye
         self._lost: set[str] = set()
         self._failures: list[Failure] = []
-        self._failing: set[str] = set()  # the hosts that these are of
+        self._failing: set[str] = set()  # the hosts of these failures
         self._acknowledged: set[str] = set()  # hosts that know that the job has failed, or is being stopped
-        self._ahead: dict[str, tuple[float, float]] = {}  # seconds that our clock is ahead of a host's; known when
+        self._ahead: dict[str, tuple[float, float]] = {}  # seconds that this clock is ahead of a host's; when measured
         self._failed_at: float | None = None
         self._closing_at: float | None = None
         self._reported_at = 0.0
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take in an event; return what is to be done, in this order."""
+        """Handle an event; return the actions to take, in order."""
         return list(self._HANDLERS[type(event)](self, event, now))
 
     def is_complete(self, phase: str) -> bool:
-        """Return whether all hosts have come to a phase, and know it."""
+        """Tell whether all hosts have come to a phase and know it."""
         return self._progress[phase].is_complete
 
     # -- who is there --------------------------------------------------------------------------
@@ -162,18 +162,18 @@ class LeaderState:
             yield from self._do_without(event.host)
 
     def _on_disconnected(self, event: Disconnected, now: float) -> Iterator[Action]:
-        # A host that has not heard in time that it is connected tries again.
+        # A host that was not told in time that it is connected tries again.
         if self.connected.pop(event.host, None) is not None and event.host not in self._unheard:
             yield from self._on_lost(event.host, event.why, now)
 
     def _on_lost(self, host: str, why: str, at: float) -> Iterator[Action]:
         self._lost.add(host)
-        if host not in self._failing:  # Else it has said why.
+        if host not in self._failing:  # Otherwise the host itself has given the reason.
             yield from self._fail(Failure(host, f"{self._place(host)}: this host {why}", raised_at=at, kind=HOST_LOST))
         yield from self._do_without(host)
 
     def _do_without(self, host: str) -> Iterator[Action]:
-        """Wait no more for a host's program while the job is being stopped."""
+        """Stop waiting for a host's program while the job is being stopped."""
         if self.stopped_by is not None:
             (self._progress["ended"].missing or {}).pop(host, None)
             yield from self._count("ended")
@@ -197,7 +197,7 @@ class LeaderState:
         yield from self._count(event.phase)
 
     def _count(self, phase: str) -> Iterator[Action]:
-        """Go on to what a phase is for, if all hosts have come to it."""
+        """Gather or complete a phase if all hosts have come to it."""
         progress = self._progress[phase]
         if progress.is_gathered or progress.missing is None or progress.missing:
             return
@@ -214,7 +214,7 @@ class LeaderState:
         yield from self._complete(event.phase, event.result)
 
     def _complete(self, phase: str, result: Payload) -> Iterator[Action]:
-        # A job that has failed goes on nowhere; one that is being stopped only to the end of its programs.
+        # A job that has failed completes no phase; one that is being stopped only the end of its programs.
         if self._failed_at is None and (self.stopped_by is None or phase == "ended"):
             self._progress[phase].is_complete = True
             yield Broadcast(messages.go(phase, result))
@@ -223,7 +223,7 @@ class LeaderState:
     # -- requests to stop ----------------------------------------------------------------------
 
     def _on_stop_requested(self, event: StopRequested, now: float) -> Iterator[Action]:
-        # What has failed, or has ended well, on all hosts is not changed by a request that comes later.
+        # Once all hosts have failed, or have ended well, a request changes nothing.
         is_late = self._failed_at is not None or self.is_complete("done")
         if is_late or (self.is_complete("ended") and not event.insists):
             return
@@ -249,7 +249,7 @@ class LeaderState:
         if self._failed_at is None:
             self._failed_at = failure.raised_at if now is None else now
             yield Broadcast(messages.fail(failure))
-            if not is_own:  # Else this host stops by itself.
+            if not is_own:  # Otherwise this host stops by itself.
                 yield Interrupt(failure)
 
     def _on_acknowledged(self, event: Acknowledged, now: float) -> Iterator[Action]:
@@ -257,7 +257,7 @@ class LeaderState:
         yield from ()
 
     def _decide(self, now: float) -> Iterator[Action]:
-        """Decide what the job has failed of, once all hosts have had the time to say what they know."""
+        """Decide which failure is the cause, once all hosts have had time to report theirs."""
         if self._failed_at is None or self.verdict is not None:
             return
         all_have_said = self.connected.keys() <= self._acknowledged
@@ -273,7 +273,7 @@ class LeaderState:
         for host, heard in self._silent(now):
             yield Drop(host)
             del self.connected[host]
-            # It may have been gone since then.
+            # The host may have been gone since its last message.
             yield from self._on_lost(host, f"has not answered for {now - heard:.0f} s", heard)
         yield from self._decide(now)
         if self._is_running():
@@ -286,12 +286,12 @@ class LeaderState:
         silent = []
         for host, heard in self.connected.items():
             if now - heard < timing.SILENCE:
-                break  # Those that follow have been heard later.
+                break  # The hosts that follow were heard later.
             silent.append((host, heard))
         return silent
 
     def _await(self, phase: Phase, now: float) -> Iterator[Action]:
-        """Say for whom hosts wait, and end that when it lasts too long."""
+        """Log which hosts are waited for, and fail the job when the wait is too long."""
         progress = self._progress[phase.name]
         if progress.since is None or progress.is_gathered:
             return
@@ -308,7 +308,7 @@ class LeaderState:
                     yield Send(host, messages.waiting(phase.name, names(late)))
 
     def _described(self, hosts: list[str], phase: Phase) -> str:
-        """Name hosts, with what is known of why they are late."""
+        """Name hosts with the reason why each is late, as far as it is known."""
         if len(hosts) > 5:
             return names(hosts)
         return ", ".join(f"{host} ({self._why_late(host, phase)})" for host in hosts)
@@ -326,7 +326,7 @@ class LeaderState:
             yield Close()
 
     def _may_close(self, now: float) -> bool:
-        """Return whether every host has heard the last word, or will not hear it any more."""
+        """Tell whether every host has the leader's last message, or will never get it."""
         if self._closing_at is None:
             return False
         waited = now - self._closing_at
@@ -337,14 +337,14 @@ class LeaderState:
         is_bad = has_failed or self.stopped_by is not None
         if unheard and is_bad and waited < timing.LATECOMERS:
             return False
-        # In a job that is being stopped, hosts need not leave: each ends by itself, when its program has.
+        # In a job that is being stopped, hosts need not say goodbye: each ends when its program has.
         heard = self._acknowledged if self.stopped_by is not None else set()
         return self.connected.keys() <= heard or waited >= timing.FAREWELL
 
     def _read_clock(self, host: str, sent: float | None, now: float) -> None:
-        """Learn how far our clock is ahead of a host's: at most by this, less the time that the message took.
+        """Estimate how far this clock is ahead of a host's: the difference to the time of sending is its upper bound.
 
-        The least counts that any message has shown; but of an old one less and less is known, as clocks drift.
+        The least difference of all messages counts; older ones count for less and less, as clocks drift.
         """
         if sent is not None:
             ahead, at = self._ahead.get(host, (math.inf, now))
@@ -367,18 +367,18 @@ class LeaderState:
 
 
 class FollowerState:
-    """A follower's view of the job: what it has said, and what the leader has.
+    """A follower's state: what this host and the leader have said.
 
     Args:
         hosts: the names of all hosts.
         host: this host's name.
-        leader: the leader's.
+        leader: the leader's name.
         timeout: seconds that hosts wait for each other.
         now: the time at the beginning.
 
     Attributes:
-        is_connected: whether the leader has been reached, and has not been lost.
-        is_over: whether nothing more is to be said.
+        is_connected: True while this host is connected to the leader.
+        is_over: True once nothing more will be said.
     """
 
     def __init__(self, hosts: Sequence[str], host: str, leader: str, timeout: float, now: float) -> None:
@@ -393,7 +393,7 @@ class FollowerState:
         self._problem = "it has not been tried yet"
         self._heard = self._beaten = now
         self._unsent: list[Payload] = []
-        self._awaited: dict[str, float] = {}  # phases that this host has come to, and when
+        self._awaited: dict[str, float] = {}  # phases that this host waits to complete, and since when
         self._waiting_for = ""
         self._own: Failure | None = None
         self._stop_asked: int | None = None
@@ -401,7 +401,7 @@ class FollowerState:
         self._verdict: Failure | None = None
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Take in an event; return what is to be done, in this order."""
+        """Handle an event; return the actions to take, in order."""
         if self.is_over:
             return []
         return list(self._HANDLERS[type(event)](self, event, now))
@@ -411,11 +411,11 @@ class FollowerState:
     def _on_connected(self, event: Connected, now: float) -> Iterator[Action]:
         self.is_connected = True
         self._heard = self._beaten = now
-        self._awaited = dict.fromkeys(self._awaited, now)  # The leader waits from when it hears of it.
+        self._awaited = dict.fromkeys(self._awaited, now)  # The leader's wait begins when it hears of this host.
         yield Beat(self.leader)
         unsent, self._unsent = self._unsent, []
         for message in unsent:
-            # Its time is that of sending: by it the leader reads this host's clock.
+            # The time is that of sending: the leader derives from it how far the clocks are apart.
             yield Send(self.leader, {**message, "sent": now} if "sent" in message else message)
         if self._is_closing:
             yield from self._leave()
@@ -436,15 +436,15 @@ class FollowerState:
         yield from self._on_lost(event.why, now)
 
     def _on_lost(self, why: str, at: float) -> Iterator[Action]:
-        """Go on without the leader: it is not there any more, or never was."""
+        """Go on without the leader, which is gone, or was never there."""
         self.is_over = True
         if self._stop_asked is not None and not self._is_stopping and self._own is None:
-            yield StopHost(self._stop_asked)  # The leader, which was asked too, has ended.
+            yield StopHost(self._stop_asked)  # The leader was asked to stop, too, and has ended.
         elif not self._is_stopping and not self._is_done and self._verdict is None:
             cause = f"{self._leaders_place}: the leader {why}"
             loss = Failure(self.leader, cause, raised_at=at, kind=HOST_LOST)
             yield Interrupt(loss)
-            # A host that is cut off tells of its own failure, which it alone knows.
+            # A host that is cut off reports its own failure, which nobody else knows.
             yield SetVerdict(loss if self._own is None else self._own.with_cause(f"{self._own.cause}; and {cause}"))
         yield Close()
 
@@ -477,7 +477,7 @@ class FollowerState:
 
     def _on_closing(self, event: Closing, now: float) -> Iterator[Action]:
         self._is_closing = True
-        # What this host has failed of, or that it is stopped, must be said first.
+        # First say that this host has failed or is stopped.
         if self.is_connected or not any(message["type"] in ("failed", "stop") for message in self._unsent):
             yield from self._leave()
 
