@@ -1,13 +1,13 @@
-"""Requests to stop, which signals and other hosts make: put on record when they come, raised only where asked for.
+"""Records requests to stop, which come from signals and from other hosts; raises them only where that is asked for.
 
-The handlers for SIGTERM and SIGINT note the request, wake the supervisor's loop, and pass it on to who has to know at
-once: the program and the other hosts. They raise nothing, wherever they come, except while somebody else's code runs:
+The handlers for SIGTERM and SIGINT record the request, wake the supervisor's loop, and pass the request on to those who
+must know at once: the program and the other hosts. They raise nothing, except while somebody else's code runs:
 
     with signals.may_interrupt():
         fetch(source)
 
-Code of ours that such code calls is left alone again (`uninterrupted`). Everything else asks at its own step borders
-(`check`). A failure elsewhere, which another thread learns of, is put on record and comes up in the same way.
+Our own code that such code calls is not interrupted (`uninterrupted`). All other code asks at the borders of its steps
+(`check`). A failure elsewhere, which another thread reports, is recorded and raised in the same way.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     _Terms = tuple[float, bool, bool, tuple[Callable[[int], None], ...]]
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
-#: By which other threads have the main thread look at the record. Ignored by default, so that a late one does no harm.
+#: Other threads send this signal to make the main thread look at the record. Ignored otherwise, as one may come late.
 _NUDGE = signal.SIGURG
 
 
 class Once:
-    """A function that is called once, however often this is: also where a signal handler comes in between.
+    """A function that runs only once, however often it is called, even by a signal handler during a call.
 
     Args:
-        function: what to call.
+        function: the function.
     """
 
     def __init__(self, function: Callable[[int], object]) -> None:
@@ -50,19 +50,19 @@ class Once:
 
     def __call__(self, signum: int) -> None:
         try:
-            function = self._functions.pop()  # Nothing comes between a look and the taking.
+            function = self._functions.pop()  # One step, so that no signal comes in between.
         except IndexError:
             return
         function(signum)
 
 
 class Signals:
-    """The record of one process: by which signal, and when, it was asked to stop, and what has failed elsewhere.
+    """The record of one process: the request to stop, its time, and the failure elsewhere.
 
     Attributes:
-        wakeup: woken by every signal with a handler; for the loop that waits.
+        wakeup: woken by every signal with a handler; a loop waits for it.
         interruption: the failure elsewhere, or None.
-        hears: whether this record has handlers; outside of the main thread there can be none.
+        hears: True if this record has handlers; outside of the main thread it cannot have any.
     """
 
     def __init__(self) -> None:
@@ -71,8 +71,8 @@ class Signals:
         self.hears = False
         self._main = get_ident()
         self._request: tuple[int, float] | None = None
-        self._repeated: list[int] = []  # further requests, of which nothing is in the log yet
-        self._is_told = False  # whether the log says that the first came too late
+        self._repeated: list[int] = []  # further requests that are not in the log yet
+        self._is_told = False  # True once the log says that the first request came too late
         self._subscribers: list[Callable[[int], None]] = []
         self._is_armed = False
         self._raised = 0
@@ -83,12 +83,12 @@ class Signals:
 
     @property
     def is_of_this_thread(self) -> bool:
-        """Whether the record is that of the thread that asks."""
+        """True if this thread keeps the record."""
         return self._main == get_ident()
 
     @property
     def terms(self) -> _Terms:
-        """Who hears of a request to stop, and when it counts: to be set again later."""
+        """The subscribers, and when a request counts; for setting them again later."""
         return self._patience, self._is_late, self._ignores_failures, tuple(self._subscribers)
 
     @terms.setter
@@ -100,27 +100,27 @@ class Signals:
 
     @property
     def stopped_by(self) -> int | None:
-        """The signal by which the job was asked to stop, or None; a request that came too late does not count."""
+        """The signal by which the job was asked to stop, or None.  A request that came too late does not count."""
         return self._request[0] if self._request is not None and not self._is_late else None
 
     @property
     def stopped_at(self) -> float | None:
-        """When the job was asked to stop, as `time.monotonic` has it, or None; also where that was too late."""
+        """The time of the request to stop (`time.monotonic`), or None.  A request that came too late counts, too."""
         return self._request[1] if self._request is not None else None
 
     @property
     def is_due(self) -> bool:
-        """Whether the request to stop interrupts whatever is going on: at once, or when patience has an end."""
+        """True if the request to stop interrupts whatever runs now: at once, or because patience has ended."""
         return self._request is not None and time.monotonic() >= self._request[1] + self._patience
 
     def request_stop(self, signum: int) -> None:
-        """Ask this process to stop, as a signal would.  May be called in any thread; nothing comes of a second call."""
+        """Ask this process to stop, as a signal would.  Any thread may call it; only the first call counts."""
         if self._request is None:
             self._request = (signum, time.monotonic())
         self._nudge()
 
     def interrupt(self, error: FrameworkError) -> None:
-        """Put a failure elsewhere on record.  May be called in any thread; the first one counts."""
+        """Record a failure elsewhere.  Any thread may call it; only the first failure counts."""
         if self.interruption is None and not self._ignores_failures:
             self.interruption = error
             self._nudge()
@@ -130,7 +130,7 @@ class Signals:
             signal.pthread_kill(self._main, _NUDGE)
         self.wakeup.wake()
 
-    # -- in the handlers -------------------------------------------------------------------------
+    # -- in the handlers ---------------------------------------------------------------------------
 
     def on_stop(self, signum: int, frame: FrameType | None) -> None:
         """Handle SIGTERM and SIGINT."""
@@ -141,7 +141,7 @@ class Signals:
         self.on_nudge(signum, frame)
 
     def on_nudge(self, signum: int, frame: FrameType | None) -> None:
-        """Handle what another thread has put on record."""
+        """Handle a record that another thread has made."""
         self._pass_on()
         self._raise_if_armed()
 
@@ -151,35 +151,35 @@ class Signals:
             for subscriber in tuple(self._subscribers):
                 subscriber(signum)
 
-    # -- who hears of it ---------------------------------------------------------------------------
+    # -- subscribers -------------------------------------------------------------------------------
 
     def subscribe(self, subscriber: Callable[[int], None]) -> None:
-        """Have somebody called with the signal when there is a request to stop; now, if there is one already.
+        """Call `subscriber` with the signal when there is a request to stop; at once if there is one already.
 
-        Called by the handler, perhaps more than once: it must not wait, and a second call must change nothing.
+        The handler calls it, perhaps more than once: it must not wait, and a second call must change nothing.
         """
         self._subscribers.append(subscriber)
         self._pass_on()
 
     def unsubscribe(self, subscriber: Callable[[int], None]) -> None:
-        """End what `subscribe` has begun."""
+        """Stop calling `subscriber`."""
         self._subscribers.remove(subscriber)
 
-    # -- where it comes up -------------------------------------------------------------------------
+    # -- raising -----------------------------------------------------------------------------------
 
     def may_interrupt(self) -> _Switch:
-        """Let what is on record, or comes on record, raise: `JobStopped`, `JobInterrupted`.  A context manager.
+        """Raise what is on record, now or later, within this context: `JobStopped`, `JobInterrupted`.
 
-        It raises once: what the code within then does on its way out is left alone.
+        It raises once: after that, the code within is not interrupted on its way out.
         """
         return _Switch(self, True)
 
     def uninterrupted(self) -> _Switch:
-        """Let nothing raise within code that may be interrupted; what is on record then comes up at the end."""
+        """Raise nothing within this context.  At its end, what is on record is raised if the code around allows it."""
         return _Switch(self, False)
 
     def check(self) -> None:
-        """Raise what is on record.  For the borders between two steps."""
+        """Raise what is on record.  Called between two steps."""
         self.tell()
         if self.interruption is not None:
             raise JobInterrupted(self.interruption)
@@ -187,7 +187,7 @@ class Signals:
             raise JobStopped(self._request[0])
 
     def check_failures(self) -> None:
-        """Raise what has failed elsewhere; requests to stop are dealt with by who calls this."""
+        """Raise the failure elsewhere, if any; the caller deals with requests to stop."""
         self.tell()
         if self.interruption is not None:
             raise JobInterrupted(self.interruption)
@@ -205,21 +205,21 @@ class Signals:
         assert self._request is not None
         raise JobStopped(self._request[0])
 
-    # -- when it counts ----------------------------------------------------------------------------
+    # -- when a request counts ---------------------------------------------------------------------
 
     def be_patient(self, seconds: float) -> None:
-        """Raise nothing because of a request to stop, from now on, until it is so many seconds old."""
+        """From now on, raise a request to stop only once it is `seconds` old."""
         self._patience = seconds
 
     def disregard_stops(self) -> None:
-        """Take requests to stop for too late: what they would have stopped has ended well."""
+        """Treat requests to stop as too late from now on: what they would stop has ended well."""
         self._is_late = True
         self.tell()
 
     def settle(self, seconds: float) -> None:
-        """Let nothing interrupt the end of a job that has failed, or is stopped, for so many seconds from the request.
+        """From now on, let nothing interrupt the end of a failed or stopped job until its request is `seconds` old.
 
-        For ever, if they are over.
+        If it is that old already, nothing interrupts any more.
         """
         self._ignores_failures = True
         self.interruption = None
@@ -231,7 +231,7 @@ class Signals:
         if self._request is None or self._patience == float("inf") or self._has_alarm:
             return
         self._has_alarm = True
-        # Not a `Thread`: a handler must not take the locks of what it has interrupted.
+        # Not a `Thread`: a handler must not take locks that the interrupted code may hold.
         start_new_thread(self._ring, (self._request[1] + self._patience,))
 
     def _ring(self, at: float) -> None:
@@ -240,11 +240,11 @@ class Signals:
         self._nudge()
 
     def ignore_stops(self) -> None:
-        """Ignore SIGTERM and SIGINT to the end of this process, in which Python would give them their default action.
+        """Ignore SIGTERM and SIGINT to the end of this process; Python would restore their default action at exit.
 
-        For when the verdict is known: what comes later must not change the exit code.
+        Called once the verdict is known, which later signals must not change.
         """
-        # Blocked meanwhile, so that none comes between two handlers.
+        # Blocked meanwhile, so that no signal comes between the two calls.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         for signum in STOPS:
             signal.signal(signum, signal.SIG_IGN)
@@ -253,7 +253,7 @@ class Signals:
     # -- the log -----------------------------------------------------------------------------------
 
     def tell(self) -> None:
-        """Say in the log which requests have changed nothing: handlers do not write."""
+        """Log which requests changed nothing; the handlers themselves cannot write to the log."""
         while self._repeated:
             name = signal.Signals(self._repeated.pop(0)).name
             log.info(f"{name} came once more: the job is being stopped already")
@@ -262,15 +262,15 @@ class Signals:
             log.info(f"{signal.Signals(self._request[0]).name} came after the program had ended well: the job goes on")
 
 
-#: The record of this process, while one is kept.
+#: The record of this process, if one is kept.
 _kept: Signals | None = None
 
 
 def keep(noted: Sequence[int] = ()) -> Signals:
-    """Keep a record to the end of this process, whose main thread calls this.
+    """Keep a record until the end of this process.  The main thread calls it.
 
     Args:
-        noted: signals that have come already; it may grow until this has set its own handlers.
+        noted: signals that have come already; the list may grow until this function has set its own handlers.
     """
     signals = listening().__enter__()
     for signum in noted:
@@ -279,17 +279,16 @@ def keep(noted: Sequence[int] = ()) -> Signals:
 
 
 def listening() -> _Listening:
-    """Keep a record for a while, or go on with the one that is kept already.  A context manager.
+    """Keep a record for a while, or use the one that is kept already.  A context manager.
 
-    Afterwards the handlers are those of before, and so is what was set on the record: who hears of a request, and when
-    it counts. A request that came after a new record had been read for the last time is the caller's: its own handlers
-    get it.
+    At its end it restores the handlers, and the record's subscribers and times. A request that comes after a new
+    record was last read goes to the caller's own handlers.
     """
     return _Listening()
 
 
 class _Listening:
-    """See `listening`."""
+    """The context manager of `listening`."""
 
     def __enter__(self) -> Signals:
         global _kept
@@ -298,7 +297,7 @@ class _Listening:
         self._terms = signals.terms
         try:
             self._wakeup_fd = signal.set_wakeup_fd(signals.wakeup.writing, warn_on_full_buffer=False)
-        except ValueError:  # Not the main thread: Python deals with signals there only.
+        except ValueError:  # Not the main thread, in which alone Python handles signals.
             return signals
         signals.hears = True
         _kept = signals
@@ -327,11 +326,11 @@ class _Listening:
 
 
 def _wake_only(signum: int, frame: FrameType | None) -> None:
-    """Do nothing: that a signal has a handler is enough for it to wake the loop."""
+    """Do nothing: a signal wakes the loop as soon as it has any handler."""
 
 
 class _Switch:
-    """Turns raising on or off, and back."""
+    """Turns raising on or off, and back.  A context manager."""
 
     def __init__(self, signals: Signals, on: bool) -> None:
         self._signals = signals
@@ -345,7 +344,7 @@ class _Switch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Once something has been raised, what is on its way out is left alone.
+        # Once something was raised, its way out is not interrupted.
         self._signals._is_armed = self._before and self._raised == self._signals._raised
         if error is None:
             self._signals._raise_if_armed()

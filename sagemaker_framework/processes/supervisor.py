@@ -1,9 +1,9 @@
 """Owns every process that the launcher starts: its output, its signals, its end.
 
-A process is started with its argument list as it is, in a session and process group of
-its own. Asked to stop (SIGTERM, SIGINT), the supervisor passes the signal on at once,
-grants the grace period, and then kills the whole group. What a process leaves behind is
-stopped and reaped, also where the launcher is PID 1 of its container.
+A process is started with its argument list unchanged, in a session and process group of
+its own. When the job is asked to stop (SIGTERM, SIGINT), the supervisor passes the signal
+on at once, waits for the grace period, and then kills the whole group. Processes that
+are left behind are stopped and reaped, even if the launcher is not PID 1 of its container.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from sagemaker_framework.errors import FrameworkError
     from sagemaker_framework.processes.signals import Signals
 
-_SWEEPS = 3  # of what was started while others were killed
-_POLL = 0.1  # seconds between looks for what no signal tells of
-_LOST = 255  # for a process whose exit code we cannot learn
+_SWEEPS = 3  # rounds; killed processes may have started others meanwhile
+_POLL = 0.1  # seconds between two checks of what no signal reports
+_LOST = 255  # exit code of a process whose own is not known
 
 
 class Supervisor:
-    """Starts and watches processes; a context manager that leaves none behind.
+    """Starts and watches processes.  A context manager that leaves none behind.
 
-    To the session of this host with the others it is their way to this host: `request_stop`, `interrupt` and `wake`
-    may be called in any thread, `wait_until` in the main thread only.
+    It is also the session's `Control` of this host: any thread may call `request_stop`, `interrupt` and `wake`, but
+    only the main thread `wait_until`.
 
     Attributes:
-        own_limit: to be entered while this process raises its own limit of open files.
+        own_limit: entered while this process raises its own limit of open files.
 
     Args:
         signals: the record of requests to stop.
@@ -54,8 +54,8 @@ class Supervisor:
         self._has_adopted = False
         self._spilled: list[str] = []
         self._oom_kills = 0
-        self._has_killed = False  # at the end of the grace period
-        self._over_by: float | None = None  # when all has to have ended, once nothing is needed any more
+        self._has_killed = False  # True once the grace period has ended and all were killed
+        self._over_by: float | None = None  # when all must have ended, once nothing is needed any more
 
     def __enter__(self) -> Supervisor:
         self._oom_kills = hardware.oom_kills()
@@ -77,25 +77,25 @@ class Supervisor:
     # -- for the session with the other hosts ----------------------------------------------
 
     def request_stop(self, signum: int) -> None:
-        """Ask this host to stop, because another one has been asked."""
+        """Ask this host to stop, because another host was asked."""
         self._signals.request_stop(signum)
 
     def interrupt(self, error: FrameworkError) -> None:
-        """Fail the job on this host, because it has failed elsewhere."""
+        """Fail the job on this host, because it failed elsewhere."""
         self._signals.interrupt(error)
 
     def wake(self) -> None:
-        """Have `wait_until` look whether what it waits for has come."""
+        """Make `wait_until` check its condition again."""
         self._signals.wakeup.wake()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something other than a process, while watching those that were launched.
+        """Wait until a condition is true, and watch the processes that were launched meanwhile.
 
         Args:
-            condition: whether it has come.
+            condition: returns True to end the wait.
 
         Raises:
-            JobInterrupted: the job has failed elsewhere.
+            JobInterrupted: the job failed elsewhere.
             JobStopped: the job was asked to stop.
             ProgramError: a process that was launched, and is needed, has ended.
         """
@@ -106,17 +106,17 @@ class Supervisor:
                 self._turn()
 
     def outwait(self, condition: Callable[[], bool]) -> None:
-        """Wait in the same way, also while the job is being stopped.
+        """Wait like `wait_until`, even while the job is being stopped.
 
         Raises:
-            JobInterrupted: the job has failed elsewhere.
+            JobInterrupted: the job failed elsewhere.
             ProgramError: a process that was launched, and is needed, has ended.
         """
         with self._signals.uninterrupted():
             while not condition():
                 self._raise_for_the_missing()
                 self._signals.check_failures()
-                # Who is being stopped is idle sooner or later, which nobody tells us.
+                # A strategy that is being stopped becomes idle at some time, which nobody reports.
                 self._turn(None if self._signals.stopped_by is None else _POLL)
 
     # -- starting and waiting --------------------------------------------------------------
@@ -132,23 +132,23 @@ class Supervisor:
         ask: Callable[[Process, int], None] | None = None,
         may_end: bool = False,
     ) -> Process:
-        """Start a process that goes on beside what follows: a server.
+        """Start a process that runs beside the program: a server.
 
         Args:
-            name: what to call it in messages.
-            argv: the program and its arguments, passed as they are; no shell.
-            env: all of its environment variables; this process's own when not given.
+            name: its name in messages.
+            argv: the program and its arguments, passed unchanged, without a shell.
+            env: all of its environment variables; this process's own if None.
             cwd: the folder to start it in.
-            signals_group: whether a request to stop goes to its whole process group at once, as for a
+            signals_group: True if a request to stop goes to its whole process group at once, as for a
                 shell, which passes no signal on; else it goes to the process itself first.
-            ask: how a request to stop reaches it, instead.
-            may_end: whether it may end, with exit code 0, before what needs it.
+            ask: sends the process a request to stop in another way.
+            may_end: True if it may end with exit code 0 while the process that needs it still runs.
 
         Raises:
-            EntryPointError: it cannot be started.
+            EntryPointError: the process cannot be started.
             JobStopped: the job was asked to stop before.
         """
-        with self._signals.uninterrupted():  # Nothing may come between the start and the list of processes.
+        with self._signals.uninterrupted():  # The process must be listed once it has started.
             self._signals.check()
             variables, file = limits.fit(name, argv, os.environ if env is None else env)
             if file:
@@ -171,29 +171,29 @@ class Supervisor:
         cwd: str | None = None,
         signals_group: bool = False,
     ) -> ProcessResult:
-        """Start a process and wait until it has ended, or a server has before it.
+        """Start a process and wait until it has ended, or a server that it needs has ended before it.
 
-        Takes what `launch` takes.
+        Takes the arguments of `launch`.
 
         Returns:
-            How the process ended; or how the server did, when that was first. The process is stopped then.
+            The end of the process; if a server ended first, its end, and the process is stopped.
         """
         with self._signals.uninterrupted():
             return self.wait(self.launch(name, argv, env=env, cwd=cwd, signals_group=signals_group))
 
     def wait(self, process: Process) -> ProcessResult:
-        """Wait until `process` has ended, or another, which it needs, has before it.
+        """Wait until a process has ended, or a server that it needs has ended before it.
 
-        A request to stop is passed on to it.
+        Requests to stop are passed on to it.
 
         Args:
-            process: what is to end.
+            process: the process.
 
         Returns:
-            How the first of them ended.
+            The end of whichever ended first.
 
         Raises:
-            JobInterrupted: the job has failed elsewhere.
+            JobInterrupted: the job failed elsewhere.
         """
         with self._signals.uninterrupted():
             self._signals.subscribe(process.ask)
@@ -206,8 +206,8 @@ class Supervisor:
                 self._signals.unsubscribe(process.ask)
 
     def _first_end(self, process: Process) -> ProcessResult:
-        """Stop a process unless it has ended; return how it did, or what it needs, if that was first."""
-        if process.returncode == 0:  # It needs nothing any more.
+        """Stop a process unless it has ended; return its end, or that of the server it needs, if that was first."""
+        if process.returncode == 0:  # Now it needs no server.
             self._stop(process)
             return self._result(process)
         self._await_the_other_failure(process)
@@ -222,44 +222,44 @@ class Supervisor:
         return first_to_fail(self._result(failed) if failed is not None else None, servers)
 
     def _await_the_other_failure(self, process: Process) -> None:
-        """Wait a moment: of a program and its server, one ends with the other, and which is seen first says little."""
+        """Wait a moment for the second failure: of a program and its server, either may fail because of the other."""
         if len(self._processes) < 2 or self._signals.stopped_by is not None:
             return
         self._wait_for(lambda: all(each.returncode is not None for each in self._processes), timing.TOGETHER)
-        # A server that has raised, and tidies up, is no less of a cause.
+        # A server that raised an exception and still tidies up may be the cause, too.
         raised = [each for each in self._processes if each is not process and each.has_raised]
         self._wait_for(lambda: all(each.returncode is not None for each in raised), timing.SERVER_ENDS)
 
     # -- stopping --------------------------------------------------------------------------
 
     def shorten_grace(self) -> None:
-        """Give what still runs less time to end: the job has failed.  Not where it was asked to stop."""
+        """Give the processes that still run less time to end, as the job has failed; not if it was asked to stop."""
         if self._signals.stopped_by is None:
             self._limit_grace()
 
     def _limit_grace(self) -> None:
-        """Give all ten seconds together, not one after the other: nothing is needed any more."""
+        """Limit the time to end for all processes together to ten seconds: none is needed any more."""
         self._grace = min(self._grace, timing.FAILURE_GRACE)
         if self._over_by is None:
             self._over_by = time.monotonic() + self._grace
 
     @property
     def _remaining_grace(self) -> float:
-        """Seconds that a process has to end from now on."""
+        """Return the seconds that a process has to end from now on."""
         return self._grace if self._over_by is None else max(timing.LEAST_GRACE, self._over_by - time.monotonic())
 
     @property
     def _leftover_grace(self) -> float:
-        """Seconds that what a program left running has to end; no more than the program itself would have had."""
+        """Return the seconds that processes have to end that a program left running: no more than it would have had."""
         return min(timing.LEFTOVER_GRACE, self._kills_after)
 
     def stop_program(self, process: Process | None, ask: Callable[[], None], is_idle: Callable[[], bool]) -> None:
         """Stop a program before the servers that it needs.
 
         Args:
-            process: what was started of it; None where nothing was, or what was is to be left alone.
-            ask: asks what else of it runs on this host to stop; called where no process is there to be asked instead.
-            is_idle: whether nothing does; waited for, within the grace period.
+            process: the program's process; None if there is none, or if it must be left alone.
+            ask: asks what else of the program runs on this host to stop; called if there is no process to ask.
+            is_idle: returns True once nothing of the program runs here; waited for within the grace period.
         """
         if process is not None and process.returncode is None:
             self._stop(process)
@@ -268,23 +268,23 @@ class Supervisor:
             self._wait_for(is_idle, self._remaining_grace, _POLL)
 
     def stop_all(self) -> None:
-        """Stop every process that still runs, the last one that was started first."""
+        """Stop every process that still runs, in the reverse order of their start."""
         self._limit_grace()
         for process in reversed(list(self._processes)):
             self._stop(process)
 
     @property
     def grace_is_over(self) -> bool:
-        """Whether the job was asked to stop, and the grace period has passed since."""
+        """True if the job was asked to stop and the grace period has passed."""
         return self._has_killed or self._until_killing() == 0
 
     @property
     def has_servers(self) -> bool:
-        """Whether anything that was launched has not been stopped yet."""
+        """True while a process that was launched has not been stopped."""
         return bool(self._processes)
 
     def _missing(self, process: Process | None = None) -> bool:
-        """Tell whether anything that was launched besides `process` has ended although it is needed."""
+        """Tell whether a process that is needed, other than `process`, has ended too early."""
         return bool(self._all_missing(process)) and not self._has_killed
 
     def _all_missing(self, process: Process | None) -> list[Process]:
@@ -316,7 +316,7 @@ class Supervisor:
             process.signal(signal.SIGKILL, group=True)
             self._wait_for(lambda: process.returncode is not None, None)
         if process.signal(stopped_by or signal.SIGTERM, group=True):
-            # It has left others of its group behind. Asked to stop, they may be saving what the job is about.
+            # It left processes of its group behind. Asked to stop, they may still save the program's work.
             grace = self._remaining_grace if stopped_by or asked else self._leftover_grace
             log.info(f"{process.name} left processes running: stopping them")
             if not self._wait_for(lambda: not process.signal(0, group=True), grace, _POLL):
@@ -327,13 +327,13 @@ class Supervisor:
             self._processes.remove(process)
 
     def _sweep(self) -> None:
-        """Stop what has left its process group, so that nothing that we started outlives us."""
+        """Stop processes that have left their group, so that nothing that was started outlives this process."""
         self._reap()
         escaped = orphans.children() - self._foreign
         if not escaped:
             return
         log.info(f"stopping what the job left running: {', '.join(f'process {pid}' for pid in sorted(escaped))}")
-        # What is killed may have started others meanwhile, which come to us then.
+        # Killed processes may have started others meanwhile, which this process then adopts.
         for kill in (False, *[True] * _SWEEPS):
             orphans.end_with_families(orphans.children() - self._foreign, kill)
             patience = timing.LEFTOVER_GRACE if kill else self._leftover_grace
@@ -343,12 +343,12 @@ class Supervisor:
     # -- the loop --------------------------------------------------------------------------
 
     def _wait_for(self, is_so: Callable[[], bool], timeout: float | None, poll: float | None = None) -> bool:
-        """Wait until something is so.  Whether it was within `timeout` seconds.
+        """Wait until a condition is true.  Return False if it was not within `timeout` seconds.
 
         Args:
-            is_so: looked at whenever anything has happened, and every `poll` seconds.
-            timeout: None for as long as it takes.
-            poll: for what no signal tells of, such as the end of a process that is not a child of ours.
+            is_so: the condition; checked whenever anything has happened, and every `poll` seconds.
+            timeout: seconds; None for no limit.
+            poll: seconds, for conditions that no signal reports, such as the end of a process that is not a child.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not is_so():
@@ -359,7 +359,7 @@ class Supervisor:
         return True
 
     def _turn(self, timeout: float | None = None) -> None:
-        """Wait for anything to happen, and deal with it: output, an ended process, the end of the grace period."""
+        """Wait until anything happens, and handle it: output, the end of a process, the end of the grace period."""
         waits = [wait for wait in (timeout, self._until_killing()) if wait is not None]
         poll = select.poll()
         poll.register(self._signals.wakeup, select.POLLIN)
@@ -376,7 +376,7 @@ class Supervisor:
             self._kill_all()
 
     def _until_killing(self) -> float | None:
-        """Seconds until the grace period of a stopped job is over; None where it is not stopped, or has been killed."""
+        """Return the seconds until a stopped job is killed; None if it is not being stopped, or has been killed."""
         at = self._signals.stopped_at
         return None if at is None or self._has_killed else max(0.0, at + self._kills_after - time.monotonic())
 
@@ -387,9 +387,9 @@ class Supervisor:
             log.warning(f"{', '.join(killed)} did not end within the {self._kills_after:g} s of grace: killed")
 
     def _reap(self) -> None:
-        """Take note of every child that has ended: ours, and the orphans that came to us."""
+        """Record the end of every child that has ended: of processes that were started here, and of orphans."""
         running = {process.pid: process for process in self._processes if process.returncode is None}
-        # Children that somebody else started in this process are theirs to wait for.
+        # Other children that this process had before are for others to reap.
         for which in [-process.pid for process in self._processes] if self._foreign else [-1]:
             for pid, returncode in orphans.reap(which):
                 if pid in running:
@@ -406,4 +406,4 @@ def _remove(file: str) -> None:
     try:
         os.unlink(file)
     except OSError:
-        pass  # Gone already.
+        pass  # It has been removed already.
