@@ -1,4 +1,4 @@
-"""Calls what the image's author has written, and names it in what goes wrong."""
+"""Calls the code of the image's author, and names that code in errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-#: What the hooks that return something have to return, in words and as a test.
+#: The type that a hook must return, in words and as a test.
 _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "source": ("a string or None", lambda value: value is None or isinstance(value, str)),
     "entry_point": ("an EntryPoint", lambda value: isinstance(value, EntryPoint)),
@@ -29,14 +29,14 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
 
 
 def call_hook(hook: Callable[..., T], *args: Any) -> T:
-    """Call a hook, and check the type of what it returns.
+    """Call a hook, and check the type of its result.
 
     Args:
-        hook: a method, by way of its object, whose class the errors name.
-        args: its arguments.
+        hook: the hook, as a method of its object, whose class the errors name.
+        args: the arguments of the hook.
 
     Raises:
-        FrameworkError: as the hook raised it; `TrainerError` for any other exception, or a wrong type.
+        FrameworkError: the hook raised it; `TrainerError` for any other exception, or a result of the wrong type.
     """
     owner, name = getattr(hook, "__self__", None), _name(hook)
     what = hook.__qualname__ if owner is None else f"{type(owner).__name__}.{name}"
@@ -48,7 +48,7 @@ def call_hook(hook: Callable[..., T], *args: Any) -> T:
 
 
 def _name(hook: Callable[..., object]) -> str:
-    """The name by which the owner of a hook has it: a decorator's function may have another one."""
+    """Return the name of a hook in its class; a decorated function may have another name itself."""
     owner = type(getattr(hook, "__self__", None))
     function = getattr(hook, "__func__", None)
     if function is None or getattr(owner, hook.__name__, None) is function:
@@ -57,15 +57,15 @@ def _name(hook: Callable[..., object]) -> str:
 
 
 def call(what: str, function: Callable[..., T], *args: Any) -> T:
-    """Call an author's function; what it raises becomes an error that names it.
+    """Call an author's function; turn its exception into an error that names the function.
 
     Args:
-        what: what to call it in messages.
+        what: the function's name in messages.
         function: the function.
-        args: its arguments.
+        args: the arguments of the function.
 
     Raises:
-        FrameworkError: as the function raised it; `TrainerError` for any other exception.
+        FrameworkError: the function raised it; `TrainerError` for any other exception.
     """
     try:
         returned = function(*args)
@@ -81,25 +81,25 @@ def call(what: str, function: Callable[..., T], *args: Any) -> T:
         raise TrainerError(f"{what} failed: {describe(error)}", _trace(error)) from error
     if isinstance(returned, CoroutineType):
         returned.close()
-        raise TrainerError(f"{what} is async, so that it has not run: have it call asyncio.run()")
+        raise TrainerError(f"{what} is async, so it has not run: let it call asyncio.run()")
     return returned
 
 
 def internal_error(error: BaseException) -> FrameworkError:
-    """Return the failure that an exception of our own code is, with its traceback; a `FrameworkError` as it is."""
+    """Return the failure for an exception of this framework's own code; a `FrameworkError` is returned as it is."""
     if isinstance(error, FrameworkError):
         return error
     return FrameworkError(f"internal error of sagemaker-framework: {describe(error)}", _trace(error, whole=True))
 
 
 def describe(error: BaseException) -> str:
-    """Put an exception into one line."""
+    """Return an exception in one line."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _trace(error: BaseException, whole: bool = False) -> str:
-    """The traceback of an error, without the frames of this module that lead to it unless it is to be `whole`."""
+    """Return the traceback of an error, without this module's frames unless `whole`."""
     import traceback
 
     trace = error.__traceback__

@@ -1,4 +1,4 @@
-"""Finds what the image's author has written: a class of Trainers, or a function."""
+"""Loads the image's own Trainer class, or its function."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def load(env: TrainingEnv, base: type, signals: Signals) -> Callable[[], object]:
-    """Load what `SAGEMAKER_TRAINING_MODULE` names, ready to be called.
+    """Load the class or function that `SAGEMAKER_TRAINING_MODULE` names; return a function that runs the job.
 
     Args:
         env: the job's environment.
-        base: the class of which a class that is named has to be a subclass.
+        base: the class that a class must be a subclass of.
         signals: the record of requests to stop, which may interrupt the author's code.
 
     Raises:
-        TrainerError: it cannot be found, or is not of use.
+        TrainerError: it cannot be found, or cannot be used.
         JobStopped: the job was asked to stop meanwhile.
     """
     named = env.framework_module
@@ -46,7 +46,7 @@ def load(env: TrainingEnv, base: type, signals: Signals) -> Callable[[], object]
 
 
 def _find(named: str, setting: str) -> tuple[Any, str]:
-    """Import a module, and get what it has under a name, which may be a dotted one."""
+    """Import a module, and return its attribute of a name, which may be dotted, and that name."""
     module_name, colon, attribute = named.partition(":")
     if not (module_name and colon and attribute):
         raise TrainerError(f"{setting} is not of the form pkg.mod:Class or pkg.mod:function")
@@ -62,7 +62,7 @@ def _find(named: str, setting: str) -> tuple[Any, str]:
 
 def _make_trainer(kind: type, attribute: str, setting: str, env: TrainingEnv, base: type) -> Callable[[], object]:
     if not issubclass(kind, base):
-        raise TrainerError(f"{setting}: {attribute} is a class, but no subclass of sagemaker_framework.Trainer")
+        raise TrainerError(f"{setting}: {attribute} is a class, but not a subclass of sagemaker_framework.Trainer")
     trainer: Any = call(attribute, kind, env)
     if not hasattr(trainer, "_env"):
         raise TrainerError(f"{setting}: {attribute}.__init__ does not call super().__init__(env)")
@@ -71,12 +71,12 @@ def _make_trainer(kind: type, attribute: str, setting: str, env: TrainingEnv, ba
 
 
 def _arguments(function: Callable[..., object], env: TrainingEnv) -> tuple[object, ...]:
-    """Return the environment, for a function that takes a parameter; nothing, for one that does not."""
+    """Return the environment as the argument of a function that takes one; no argument for one that does not."""
     from inspect import Parameter, signature
 
     try:
         parameters = signature(function).parameters.values()
-    except ValueError:  # Some that are written in C do not tell.
+    except ValueError:  # Some functions written in C have no signature.
         return ()
     by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     if not any(parameter.kind in by_position for parameter in parameters):

@@ -1,7 +1,7 @@
-"""Tells the service, and whoever looks at the folder, how the job ended.
+"""Writes the success or failure file, by which SageMaker learns how the job ended.
 
 SageMaker shows the first 1,024 characters of output/failure as the job's FailureReason
-(DescribeTrainingJob, the SageMaker API reference), so those are what we write for.
+(DescribeTrainingJob, the SageMaker API reference), so the file is written for those.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.config.paths import Paths
 
-#: Characters of the failure file that SageMaker shows.
+#: The number of characters of the failure file that SageMaker shows.
 SHOWN = 1024
 
 _RESERVED = 4096  # bytes
@@ -26,11 +26,11 @@ _RESERVED = 4096  # bytes
 class Report:
     """The success and failure files of one job.
 
-    Room for a failure file is set aside at the start, so that a job that fails because
-    the disk is full can still say so.
+    Disk space for a failure file is reserved at the start, so that a job can still report
+    that it failed because the disk is full.
 
     Args:
-        paths: where the job is.
+        paths: the paths of the job's files.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -39,7 +39,7 @@ class Report:
         self._notes: list[tuple[Callable[[str], None], str]] = []
 
     def begin(self) -> None:
-        """Remove what an earlier job left in the same folder, and set room aside."""
+        """Remove the files of an earlier job from the folder, and reserve disk space."""
         for left in (self._paths.failure, *self._paths.success_markers):
             if _remove(left):
                 log.info(f"removed {left}, which an earlier job left")
@@ -51,7 +51,7 @@ class Report:
             log.debug(f"no room for a failure file could be set aside: {error}")
 
     def success(self) -> None:
-        """Say that the job has succeeded."""
+        """Write the success files."""
         _remove(self._reserve)
         for marker in self._paths.success_markers:
             try:
@@ -62,15 +62,15 @@ class Report:
                 self._notes.append((log.warning, f"{marker} could not be written: {error.strerror}"))
 
     def stopped(self) -> None:
-        """Say nothing: the job was stopped on request, neither finished nor failed."""
+        """Write nothing: the job was stopped on request, and neither finished nor failed."""
         _remove(self._reserve)
 
     def failure(self, cause: str, detail: str = "") -> None:
-        """Say why the job has failed, unless the program has said so itself in the same file.
+        """Write the failure file, unless the program has written one itself.
 
         Args:
-            cause: the cause, which becomes the first line.
-            detail: what helps to understand it, such as the program's last traceback.
+            cause: the cause, in one line, which becomes the first line of the file.
+            detail: further lines that help, such as the program's last traceback.
         """
         for marker in self._paths.success_markers:
             _remove(marker)
@@ -85,9 +85,9 @@ class Report:
             self._notes.append((log.error, f"{self._paths.failure} could not be written: {error.strerror}"))
 
     def tell(self) -> None:
-        """Say in the log what there is to say of the files.
+        """Log the messages about the files.
 
-        Later than they are written: who stalls in reading the log must not keep them from being there.
+        They are logged after the files are written, so that a slow reader of the log cannot delay the files.
         """
         for say, note in self._notes:
             say(note)
@@ -96,7 +96,7 @@ class Report:
     def _write(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
         os.makedirs(self._paths.output, exist_ok=True)
-        # First what fits into the room set aside, which a full disk cannot refuse.
+        # First, the content that fits into the reserved space, which a full disk cannot refuse.
         with open(self._reserve, "r+b" if os.path.exists(self._reserve) else "wb", buffering=0) as file:
             size = file.write(data[:_RESERVED])
             try:
@@ -109,9 +109,9 @@ class Report:
 
 
 def failure_text(cause: str, detail: str) -> str:
-    """The content of a failure file: the cause first, and in the first 1,024 characters the best of the detail.
+    """Return the content of a failure file: the cause, and within the first 1,024 characters the best of the detail.
 
-    What those cut from the detail stands in full behind them.
+    The whole detail follows if it had to be cut.
     """
     cause = "\\n".join(cause.strip().splitlines())
     if len(cause) > SHOWN // 2:

@@ -1,4 +1,4 @@
-"""One job on this host, from its first step to its last; docs/hooks.md has the hooks in between."""
+"""One job on this host, from its first step to its last.  docs/hooks.md describes the hooks in between."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from sagemaker_framework.trainer import Trainer
 
     T = TypeVar("T")
-    #: What each host has brought to a phase, by its name.
+    #: The payloads of hosts at a phase, by host name.
     Payloads = Mapping[str, Mapping[str, Any]]
 
 _FOR_EVER = float("inf")
 
 
 class JobRun:
-    """One run of one job on this host: its steps, and what they hand on to each other.
+    """One run of one job on this host: its steps, and the values that one step leaves for the next.
 
     Args:
-        trainer: whose hooks are called.
+        trainer: the trainer, whose hooks are called.
         signals: the record of requests to stop.
     """
 
-    _entry_point: EntryPoint  # from `fetch` on
-    _argv: list[str] | None  # from `rendezvous` on; None where this host only serves others
+    _entry_point: EntryPoint  # set by `fetch`
+    _argv: list[str] | None  # set by `rendezvous`; None if this host only serves others
     _launch: Launch
-    _completes_job: bool  # from `start_servers` on
-    _summary: Mapping[str, Any]  # from `stop_servers` on
+    _completes_job: bool  # set by `start_servers`
+    _summary: Mapping[str, Any]  # set by `stop_servers`
 
     def __init__(self, trainer: Trainer, signals: Signals) -> None:
         self._trainer = trainer
@@ -62,11 +62,11 @@ class JobRun:
         self._needs_cleanup = True
 
     def run(self) -> None:
-        """Take all steps, in their order.
+        """Take all steps in order.
 
         Raises:
-            FrameworkError: of the kind that says what failed; `ProgramError` when the program did.
-            JobStopped: the job was asked to stop, before the program ran or before it had ended well.
+            FrameworkError: a step failed; `ProgramError` if the program did.
+            JobStopped: the job was asked to stop before all programs had ended well.
         """
         with self._supervisor:
             try:
@@ -86,7 +86,7 @@ class JobRun:
                 self._session.close()
 
     def call(self, hook: Callable[..., T], *args: Any) -> T:
-        """Call a hook of the author's, which a request to stop or a failure elsewhere may interrupt."""
+        """Call an author's hook, which a request to stop or a failure elsewhere may interrupt."""
         self._signals.check()
         with self._signals.may_interrupt():
             return call_hook(hook, *args)
@@ -94,11 +94,11 @@ class JobRun:
     # -- the steps -------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Begin to talk with the other hosts, where there are any and the job has them agree."""
+        """Start this host's session with the other hosts, if the job has any and they must agree."""
         self._join(is_needed=False)
 
     def fetch(self) -> None:
-        """Bring in the user's code, and choose what of it to run."""
+        """Fetch the user's code, and choose the program in it."""
         source = self.call(self._trainer.source)
         if source:
             with self._signals.may_interrupt():
@@ -106,14 +106,14 @@ class JobRun:
         self._entry_point = self.call(self._trainer.entry_point)
 
     def install(self) -> None:
-        """Install what the user's code requires."""
+        """Install the requirements of the user's code."""
         self.call(self._entry_point.install, self._supervisor.run, self._env.region)
 
     def rendezvous(self) -> None:
-        """Choose how the program is spread, wait until all hosts are ready, and learn what runs on this one."""
+        """Choose the strategy, wait until all hosts are ready, and get this host's command."""
         strategy = self._strategy = self._choose_strategy()
         args = self.call(self._trainer.args)
-        # What cannot be run had better fail now, before the other hosts are waited for.
+        # If the program cannot be run, fail before waiting for the other hosts.
         self.call(self._entry_point.command, args)
         strategy.plan_result = self._session.barrier("ready", self.call(strategy.advertise), self._plan)
         self._argv = self.call(strategy.command, self._entry_point, args)
@@ -122,13 +122,13 @@ class JobRun:
         self._launch = Launch(self._supervisor, self._session, self._signals, env)
 
     def start_servers(self) -> None:
-        """Start what runs beside the program, on all hosts."""
+        """Start the servers, on all hosts, before any program starts."""
         self.call(self._strategy.start_servers, self._launch)
         self._completes_job = self._argv is not None and self.call(self._strategy.completes_job)
         self._session.barrier("serving", {"completes_job": self._completes_job}, self._check_that_one_completes)
 
     def start_program(self) -> None:
-        """Start the program, if this host runs one.  From now on, a request to stop is the program's to deal with."""
+        """Start the program, if this host runs one.  From now on, the program deals with requests to stop."""
         self._signals.check()
         self._signals.be_patient(_FOR_EVER)
         if self._argv is None:
@@ -147,7 +147,7 @@ class JobRun:
         )
 
     def wait_for_programs(self) -> None:
-        """Wait for the end of the program, and of those on the other hosts."""
+        """Wait for the end of this host's program and of the other hosts' programs."""
         if self._completes_job:
             try:
                 self._wait_for_own_program()
@@ -166,7 +166,7 @@ class JobRun:
         self._has_ended_well = True
 
     def stop_servers(self) -> None:
-        """Stop what runs beside the programs, now that none needs it; end here if the job is being stopped."""
+        """Stop the servers, as no program needs them any more; end here if the job is being stopped."""
         is_stopped = self._session.is_stopping or not self._session.programs_done
         signum = self._signals.stopped_by or signal.SIGTERM
         if not is_stopped:
@@ -177,22 +177,22 @@ class JobRun:
             raise JobStopped(signum, 0)
 
     def finish(self) -> None:
-        """Finish what the program has done, and wait until all hosts have."""
+        """Call `post_train`, and wait until all hosts have succeeded."""
         self._signals.be_patient(self._grace)
         self.call(self._trainer.post_train)
         self._needs_cleanup = False
         self.call(self._trainer.cleanup)
         self.call(self._strategy.close)
-        self._signals.be_patient(_FOR_EVER)  # The others may be through before the grace period is over.
+        self._signals.be_patient(_FOR_EVER)  # The other hosts may be done before the grace period is over.
         self._session.barrier("done", self._summary, self._verify)
 
     def conclude(self, error: BaseException) -> BaseException:
-        """Undo what was begun, the last thing first, and return what the job ends with, on all hosts."""
+        """Undo what was begun, in reverse order, and return the outcome of the job, which is the same on all hosts."""
         error = self._cause(error)
         own = _as_failure(error)
         self._signals.settle(self._grace)
         if isinstance(error, JobStopped):
-            # Told already; but that this host does stop is news, even if the programs of all others have ended well.
+            # Other hosts know of the request, but not that this one stops even if all their programs have ended well.
             self._session.stopping(error.signum, insists=True)
         else:
             self._supervisor.shorten_grace()
@@ -203,7 +203,7 @@ class JobRun:
         verdict = self._session.verdict(own)
         return error if verdict is own else verdict
 
-    # -- their parts -----------------------------------------------------------------------------
+    # -- parts of the steps ----------------------------------------------------------------------
 
     def _join(self, is_needed: bool) -> None:
         if isinstance(self._session, SingleHostSession):
@@ -226,7 +226,7 @@ class JobRun:
         return self.call(self._strategy.plan, self._strategy.adverts)
 
     def _check_that_one_completes(self, payloads: Payloads) -> Mapping[str, Any]:
-        # Where the hosts run independently, so do those that are not in the distribution's instance groups.
+        # If hosts run independently, so do those outside of the distribution's instance groups.
         counted = self._taking_part(payloads) if self._strategy.is_distributed else payloads
         if not any(each.get("completes_job") for each in counted.values()):
             raise TrainerError(
@@ -240,7 +240,7 @@ class JobRun:
         return {}
 
     def _taking_part(self, payloads: Payloads) -> Payloads:
-        """Of what the hosts brought, return that of those that take part in the strategy."""
+        """Return the payloads of the hosts that take part in the strategy."""
         return {host: payloads[host] for host in self._strategy.hosts() if host in payloads}
 
     def _wait_for_own_program(self) -> None:
@@ -248,7 +248,7 @@ class JobRun:
         begun = time.monotonic()
         ended = self._supervisor.wait(self._process)
         if self._signals.stopped_by is not None:
-            # What was started on other hosts may have ended before what runs on this one.
+            # Programs of other hosts may have ended before this host's.
             self._supervisor.outwait(lambda: self._supervisor.grace_is_over or self._strategy.is_idle())
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
         failure = self.call(self._strategy.check_exit, ended)
@@ -256,7 +256,7 @@ class JobRun:
             raise failure
 
     def _outlast_the_others(self) -> None:
-        """Keep the servers of this host, whose own program has failed, while programs elsewhere are being stopped."""
+        """Keep this host's servers running after its own program failed, while other hosts' programs are stopped."""
         if self._signals.stopped_by is None or not self._supervisor.has_servers:
             return
         self._session.arrive("ended", {})
@@ -266,14 +266,14 @@ class JobRun:
             log.error(str(consequence))
 
     def _may_go_on(self) -> bool:
-        """Tell whether the programs have ended on all hosts, or need not be waited for, as the job is being stopped."""
+        """Tell whether programs need no longer be waited for: all have ended, or the job is being stopped."""
         session = self._session
         if session.programs_done or self._supervisor.grace_is_over:
             return True
         is_stopping = session.is_stopping or (session.is_closed and self._signals.stopped_by is not None)
         if not (is_stopping and self._strategy.is_idle()):
             return False
-        # Programs elsewhere may still save what the servers here hold.
+        # Programs elsewhere may still save work that the servers here hold.
         return session.is_closed or not self._supervisor.has_servers
 
     def _cause(self, error: BaseException) -> BaseException:
@@ -284,7 +284,7 @@ class JobRun:
         return error
 
     def _clean_up(self) -> None:
-        """Call what is always called; what came first is the cause, whatever becomes of this."""
+        """Call the hooks that are always called; if they fail, an earlier failure stays the cause."""
         for hook in (self._trainer.cleanup, self._strategy.close) if self._needs_cleanup else (self._strategy.close,):
             try:
                 self.call(hook)
@@ -294,7 +294,7 @@ class JobRun:
                 log.error(f"{hook.__qualname__} did not end within the {self._grace:g} s of grace")
 
     def _ask(self, process: Process | None, signum: int) -> None:
-        """Pass a request to stop on, in the strategy's way.  A signal handler calls this: nothing may be raised."""
+        """Pass a request to stop on, in the strategy's way.  A signal handler calls this, so it must not raise."""
         try:
             call_hook(self._strategy.stop, process, signum)
         except FrameworkError as error:
@@ -302,20 +302,20 @@ class JobRun:
 
 
 def join(env: TrainingEnv, supervisor: Supervisor, is_needed: bool = False) -> Session:
-    """Begin this host's session with the others, if there are any."""
+    """Start this host's session with the other hosts, if there are any."""
     if len(env.hosts) < 2:
         return SingleHostSession(env.current_host)
     from sagemaker_framework import cluster
 
-    with supervisor.own_limit:  # The leader needs more open files than its program is to have.
+    with supervisor.own_limit:  # The leader needs more open files than its program may get.
         return cluster.join(env, control=supervisor, is_needed=is_needed)
 
 
 def tell_the_others(env: TrainingEnv, signals: Signals, error: BaseException) -> BaseException:
-    """Tell the other hosts, which would wait for this one, that it has failed, or is stopped, before it could run.
+    """Tell the other hosts, which would wait for this one, that it failed or was stopped before it could run.
 
     Returns:
-        What the job ends with, on all hosts.
+        The outcome of the job, which is the same on all hosts.
     """
     own = _as_failure(error)
     with Supervisor(signals, env.settings.grace_seconds) as supervisor:

@@ -1,4 +1,4 @@
-"""One job from the start of `train` to its exit code, and the moment from which signals count no more."""
+"""One job from the start of `train` to its exit code, and the point from which signals are ignored."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Outcome:
-    """The verdict on a job, as this host reports it.
+    """The outcome of a job, as this host reports it.
 
     Attributes:
-        exit_code: for the service.
-        cause: why the job has failed, in one line; empty where it has not.
-        detail: what else helps.
-        is_success: whether the job has succeeded: neither failed nor been stopped.
+        exit_code: the exit code for the service.
+        cause: the cause of the failure, in one line; empty if the job has not failed.
+        detail: further lines that help.
+        is_success: True if the job succeeded: it neither failed nor was stopped.
     """
 
     def __init__(self, line: str, exit_code: int = 0, cause: str = "", detail: str = "") -> None:
@@ -39,14 +39,14 @@ class Outcome:
 
     @classmethod
     def success(cls, seconds: float) -> Outcome:
-        """Return that of a job that took so long."""
+        """Return the outcome of a job that succeeded after `seconds`."""
         outcome = cls(f"the job succeeded after {seconds:.1f} s")
         outcome.is_success = True
         return outcome
 
     @classmethod
     def of(cls, error: BaseException) -> Outcome:
-        """Return that of a job which has ended with an exception."""
+        """Return the outcome of a job that ended with an exception."""
         if isinstance(error, JobInterrupted):
             error = error.error
         if isinstance(error, JobStopped):
@@ -59,11 +59,11 @@ class Outcome:
             return cls(cause, error.exit_code, cause)
         error = internal_error(error)
         cause = str(error) or type(error).__name__
-        # An author's own kind of error may have no detail; and the system would cut 256 to a success.
+        # An author's subclass may have no detail; and the system would cut an exit code of 256 to 0.
         return cls(cause, error.exit_code & 0xFF or 1, cause, getattr(error, "detail", ""))
 
     def report(self, report: Report) -> None:
-        """Write the files, and then the log: who stalls in reading that must not cost the files."""
+        """Write the files, and then the log, whose reader may be slow."""
         if self.cause:
             report.failure(self.cause, self.detail)
         elif self.is_success:
@@ -78,8 +78,8 @@ def train(base: type, stops: Sequence[int] = ()) -> int:
     """Run the job that this container was started for, and report how it ended.
 
     Args:
-        base: the class of Trainers, which is itself that of a job whose image names none.
-        stops: signals by which the job has been asked to stop already.
+        base: the class of trainers; itself the trainer of an image that names none.
+        stops: signals by which the job was asked to stop already.
 
     Returns:
         The exit code for the service.
@@ -87,7 +87,7 @@ def train(base: type, stops: Sequence[int] = ()) -> int:
     record = signals.keep(stops)
     report = Report(paths.current())
     outcome = _run(base, record, report)
-    # The verdict is known: what comes now must change neither the files nor the exit code.
+    # The verdict is known: from now on, signals must change neither the files nor the exit code.
     record.ignore_stops()
     outcome.report(report)
     return outcome.exit_code
@@ -107,7 +107,7 @@ def _run(base: type, record: Signals, report: Report) -> Outcome:
 
 
 def _read(record: Signals) -> TrainingEnv:
-    """Read the configuration; where something in it is wrong, tell the other hosts, if this one can prove who it is."""
+    """Read the configuration; if it is wrong, tell the other hosts, as far as this one can prove who it is."""
     try:
         return files.read()
     except ConfigurationError as error:
@@ -119,7 +119,7 @@ def _read(record: Signals) -> TrainingEnv:
 
 
 def _load(base: type, env: TrainingEnv, record: Signals) -> Callable[[], object]:
-    """Load what runs the job; where that fails, tell the other hosts, which would wait for this one."""
+    """Load the image's trainer or function; if that fails, tell the other hosts, which would wait for this one."""
     if not env.framework_module:
         train: Callable[[], object] = base(env).train
         return train

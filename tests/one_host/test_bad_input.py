@@ -836,7 +836,7 @@ TRAINING_MODULE = [
     case(trainer("raise SystemExit(3)"), "importing my_container called sys.exit(3)", id="module exits 3", exit_code=3),
     case(trainer("", "MyTrainer"), "my_container:MyTrainer", "has no MyTrainer", id="unknown attribute"),
     case(trainer("class A: pass", "A.B.C"), "my_container:A.B.C", "has no A.B.C", id="unknown nested attribute"),
-    case(trainer("class MyTrainer: pass"), "MyTrainer is a class, but no subclass of", id="a class of another kind"),
+    case(trainer("class MyTrainer: pass"), "MyTrainer is a class, but not a subclass of", id="a class of another kind"),
     case(trainer("MyTrainer = 3"), "MyTrainer is neither a class nor a function", id="attribute a number"),
     case(
         trainer("""
@@ -879,7 +879,7 @@ TRAINING_MODULE = [
     ),
     case(
         hook("async def pre_train(self): pass"),
-        "MyTrainer.pre_train is async, so that it has not run",
+        "MyTrainer.pre_train is async, so it has not run",
         id="pre_train is async",
     ),
     case(
@@ -1007,7 +1007,7 @@ TRAINING_MODULE = [
     ),
     case(trainer("def f(): raise SystemExit('')", "f"), "f called sys.exit('')", id="exits with an empty string"),
     case(trainer("def f(): raise SystemExit([])", "f"), "f called sys.exit([])", id="exits with an empty list"),
-    case(trainer("async def f(): pass", "f"), "my_container:f is async, so that it has not run", id="async function"),
+    case(trainer("async def f(): pass", "f"), "my_container:f is async, so it has not run", id="async function"),
     case(
         trainer("def f(): raise SystemExit(256)", "f"),
         "called sys.exit(256)",
