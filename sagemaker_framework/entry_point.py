@@ -1,4 +1,4 @@
-"""What to run: the user's program, of whatever kind it is."""
+"""The user's program, of whatever kind it is."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class EntryPoint(ABC):
 
     May be overridden, in the order they are called:
 
-    - `install(run, region)`: bring in what the program requires
-    - `program_at(command)`: where a Python program begins in its command
-    - `env_vars()`: variables that the program needs because of the kind it is of
+    - `install(run, region)`: installs the requirements of the program
+    - `program_at(command)`: the index at which a Python program begins in its command
+    - `env_vars()`: the variables that a program of this kind needs
 
     Attributes:
         name: the program's name, relative to the code folder, such as `train.py`.
         code_dir: the code folder.
-        interpreter: the Python that requirements are installed for, and that runs Python
-            programs; the one that runs this framework, unless a subclass says otherwise.
-        signals_group: whether a request to stop goes to all processes of the program's group
-            at once, because the program itself does not pass it on.
+        interpreter: the path of the Python that requirements are installed for and that runs Python programs; by
+            default the one that runs this framework.
+        signals_group: True if a request to stop goes to all processes of the program's group at once, because the
+            program itself does not pass it on.
     """
 
     name: str
@@ -52,41 +52,41 @@ class EntryPoint(ABC):
     def command(self, args: Sequence[str]) -> list[str]:
         """Return the argument list that runs the program once, from within the code folder.
 
-        Called when code and requirements are in place: by the Trainer, so that a program that cannot be run
-        fails the job before other hosts are waited for, and by the strategy. It must change nothing.
+        Called when code and requirements are in place: by the Trainer, which fails the job early if the program cannot
+        be run, and by the strategy. It must change nothing.
 
         Raises:
-            EntryPointError: the program is not there, or cannot be run.
+            EntryPointError: the program does not exist, or cannot be run.
         """
 
     def program_at(self, command: Sequence[str]) -> int:
-        """Return the index in `command` at which a Python program begins, behind Python and its options; 0 for others.
+        """Return the index in `command` of a Python program, after Python and its options; 0 for other programs.
 
-        Called by strategies that run Python programs by a module that does something for them, such as mpi4py.
+        Called by strategies that run Python programs through a module, such as mpi4py.
         """
         return 0
 
     def install(self, run: Run, region: str | None = None) -> None:
-        """Install requirements.txt and the project (pyproject.toml, setup.py) that the code folder holds.
+        """Install requirements.txt and the project (pyproject.toml, setup.py) in the code folder.
 
-        Called once, by the Trainer, when the code is in place and before any server starts. An image
-        that must not change overrides it with nothing.
+        Called once, by the Trainer, when the code is in place and before any server starts. An image that must not
+        change overrides it to do nothing.
 
         Args:
-            run: starts a process and waits for its end, supervised: `run(name, argv, env=..., cwd=...)`.
-            region: the AWS region of the job, or None.
+            run: starts a process under supervision and waits for its end: `run(name, argv, env=..., cwd=...)`.
+            region: the job's AWS region, or None.
 
         Raises:
-            InstallError: with the installer's own words.
+            InstallError: the installation failed; the message quotes the installer.
         """
-        # Looked at here too, so that a job with nothing to install does not even import the installer.
+        # Checked here too, so that a job with nothing to install does not even import the installer.
         if any(os.path.exists(self._path(file)) for file in ("requirements.txt", "pyproject.toml", "setup.py")):
             from sagemaker_framework.code import requirements
 
             requirements.install(self.code_dir, self.interpreter, run, region=region)
 
     def env_vars(self) -> dict[str, str]:
-        """Return variables for the program: the code folder on Python's path, and nothing is held back in buffers.
+        """Return variables for the program: the code folder on Python's path, and unbuffered output.
 
         Called once, by the Trainer, before the program starts.
         """
@@ -105,7 +105,7 @@ class EntryPoint(ABC):
         try:
             there = sorted(os.listdir(self.code_dir))
         except OSError:
-            what = "is no folder"
+            what = "is not a folder"
         else:
             what = "holds " + (", ".join(there[:10]) or "nothing") + (", ..." if len(there) > 10 else "")
         return EntryPointError(
@@ -118,10 +118,10 @@ class PythonEntryPoint(EntryPoint):
     """A Python script, module or package.
 
     - `train.py` runs as `python train.py`;
-    - `pkg/sub/main.py` runs as `python -m pkg.sub.main` where its folder is a package (has an
-      `__init__.py`), so that its relative imports work, and as a script where it is not;
+    - `pkg/sub/main.py` runs as `python -m pkg.sub.main` if its folder is a package (has an
+      `__init__.py`), so that its relative imports work, and else as a script;
     - `-m pkg.mod`, and a name without `.py`, run as `python -m`;
-    - a folder runs as `python -m folder`, or, where it holds a project, as the package in it that has a `__main__.py`.
+    - a folder runs as `python -m folder`; if it holds a project, the package in it with a `__main__.py` runs.
     """
 
     def command(self, args: Sequence[str]) -> list[str]:
@@ -137,7 +137,7 @@ class PythonEntryPoint(EntryPoint):
         if self.name.startswith("-m"):
             module = self.name[2:].strip()
             if not _is_module(module):
-                raise EntryPointError(f"the entry point {self.name!r} names no module: '-m pkg.mod' would")
+                raise EntryPointError(f"the entry point {self.name!r} does not name a module, as '-m pkg.mod' does")
             return ["-m", module]
         if os.path.isdir(self._path(self.name)):
             return self._folder()
@@ -181,7 +181,7 @@ class PythonEntryPoint(EntryPoint):
         return ["-m", packages[0]]
 
     def _import_folders(self) -> list[str]:
-        # A module of a package finds its neighbours without the package's name too, as a script does.
+        # Like a script, a module of a package can import its neighbours without the package's name.
         beside = os.path.dirname(self._path(self.name))
         folders = super()._import_folders()
         return folders if beside in folders or self.name.startswith("-m") else [*folders, beside]
@@ -195,7 +195,7 @@ class PythonEntryPoint(EntryPoint):
 
 
 class ShellEntryPoint(EntryPoint):
-    """A shell script, or any other program: run by its first line (`#!`), by /bin/sh where it has none."""
+    """A shell script, or any other program.  Its first line (`#!`) says what runs it; /bin/sh if there is none."""
 
     signals_group = True
 
@@ -218,13 +218,17 @@ class ShellEntryPoint(EntryPoint):
                 f"the entry point {self.name!r} has Windows line endings, which no shell reads: "
                 "save it with Unix ones (dos2unix does)"
             )
-        # Interpreters are called by us, not by the kernel: archives lose execute permissions.
+        # The interpreter is started here and not by the kernel, as archives lose execute permissions.
         by = first[2:].decode("utf-8", "surrogateescape").strip().split(None, 1) if first.startswith(b"#!") else []
         return [*(by or ["/bin/sh"]), program, *args]
 
 
 def choose(name: str | None, code_dir: str) -> EntryPoint:
-    """The entry point called `name`, of the kind that it looks to be; its code is in `code_dir` already.
+    """Return the entry point for a program, by its name; its code is in `code_dir` already.
+
+    Args:
+        name: the program's name; None if the job does not give one.
+        code_dir: the code folder.
 
     Raises:
         EntryPointError: there is no name, or it leads out of the code folder.
@@ -252,18 +256,18 @@ def run(
 ) -> None:
     """Fetch, prepare and run a program; return when it has ended well.
 
-    As the AWS document has it, `run(uri, user_entry_point, args, env_vars)`; also
-    without the uri, `run(user_entry_point, args, env_vars)`, for code that is in the code folder.
+    Called as in the AWS document: `run(uri, user_entry_point, args, env_vars)`. Without the uri,
+    `run(user_entry_point, args, env_vars)`, it runs code that is in the code folder.
 
     Args:
-        uri: where the code is: an S3 URI, a local folder, a local archive.
+        uri: the source of the code: an S3 URI, a local folder or archive.
         user_entry_point: the program's name, such as `train.py`.
-        args: its arguments.
-        env_vars: its variables, besides those of this process.
+        args: the program's arguments.
+        env_vars: the program's variables, except those of this process.
 
     Raises:
-        FrameworkError: of the kind that says what failed; `ProgramError` when the program itself did.
-        JobStopped: this process was asked to stop meanwhile; with the exit code 0 where the program then ended well.
+        FrameworkError: something failed; `ProgramError` if the program itself did.
+        JobStopped: this process was asked to stop meanwhile; its exit code is 0 if the program then ended well.
     """
     where = paths.current()
     if not isinstance(user_entry_point, str):
@@ -295,12 +299,12 @@ def fetch(uri: str, code_dir: str, region: str | None) -> None:
     """Bring the user's code into the code folder, unless it is there already.
 
     Args:
-        uri: an S3 URI, a local folder or archive; the code folder itself where there is nothing to fetch.
+        uri: an S3 URI, a local folder or archive; the code folder itself if there is nothing to fetch.
         code_dir: the code folder.
-        region: the AWS region of the job.
+        region: the job's AWS region, or None.
 
     Raises:
-        SourceError: the code cannot be had.
+        SourceError: the code cannot be fetched.
     """
     if os.path.realpath(uri) != os.path.realpath(code_dir):
         from sagemaker_framework.code import source
@@ -309,7 +313,7 @@ def fetch(uri: str, code_dir: str, region: str | None) -> None:
 
 
 def environment(*env_vars: Mapping[str, str]) -> dict[str, str]:
-    """The variables of this process and `env_vars`, of which later ones win."""
+    """Merge the variables of this process with `env_vars`; later ones win."""
     env = dict(os.environ)
     for each in env_vars:
         env.update(each)
@@ -317,12 +321,12 @@ def environment(*env_vars: Mapping[str, str]) -> dict[str, str]:
 
 
 def announce(program: EntryPoint, argv: Sequence[str]) -> None:
-    """Say in the log what is run, and where."""
+    """Log the command that runs, and its folder."""
     log.info(f"running {program.name} in {program.code_dir}: {log.redact.command(argv)}")
 
 
 def _module_name(name: str) -> str:
-    """The dotted name of the module in the file called `name`; empty where there can be none."""
+    """Return the dotted name of the module in the file `name`; empty if that cannot be a module."""
     dotted = os.path.normpath(name[:-3] if name.endswith(".py") else name).replace("/", ".")
     return dotted if _is_module(dotted) else ""
 

@@ -1,6 +1,7 @@
 """Trainer: the hooks of a training job, which authors of images override.
 
-`train` makes one Trainer on each host and calls its hooks in the order in which they stand here (docs/hooks.md).
+`train` makes one Trainer on each host and calls its hooks in the order in which they stand here.  docs/hooks.md lists
+their contracts.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
 class Trainer(ABC):
     """Runs one training job on this host.
 
-    For the caller: `train()`. Must be overridden: nothing. May be overridden, in the order they are called:
+    For the caller: `train()`.  No hook must be overridden.  These may be, in the order they are called:
 
     - `pre_train()`, `source()`, `entry_point()`, `strategy()`, `args()`, `env_vars()`
-    - `post_train()`: only after the program has succeeded, and the servers are stopped
+    - `post_train()`: only after the program has succeeded and the servers are stopped
     - `cleanup()`: always, once `train()` has begun
 
-    A hook raises a `FrameworkError` for what the job's owner can mend. Any other exception fails the job too, with its
+    A hook raises a `FrameworkError` for what the job's owner can fix. Any other exception fails the job too, with its
     traceback in the failure file.
 
     Args:
-        env: the job's environment, a `TrainingEnv`; another mapping with all its names becomes one.
+        env: the job's environment, a `TrainingEnv`; another mapping with all its names is turned into one.
 
     Attributes:
-        framework_hyperparameters: names of hyperparameters that are for this image, as all that start with
-            `sagemaker_` are: they are among `env.additional_framework_parameters`, and the program does not get them.
-        parameter_servers: the strategy of jobs that ask for parameter servers; None where the image has none.
+        framework_hyperparameters: lists hyperparameters that configure the image; like those that start with
+            `sagemaker_`, they go to `env.additional_framework_parameters` and are not passed to the program.
+        parameter_servers: the strategy of jobs that ask for parameter servers; None if the image has none.
     """
 
     framework_hyperparameters: Collection[str] = ()
@@ -54,53 +55,54 @@ class Trainer(ABC):
     def pre_train(self) -> None:
         """Prepare this host.
 
-        Called first. Raise to fail the job before anything is fetched or started. Does nothing by default.
+        Called first. Does nothing by default. Raise to fail the job before anything is fetched or started.
         """
 
     def source(self) -> str | None:
-        """Choose where the user's code comes from: an S3 URI, a local folder or archive; None when it is there already.
+        """Return the source of the user's code: an S3 URI, a local folder or archive; None if it is there already.
 
-        By default what the job says (`sagemaker_submit_directory`).
+        Called once. By default what the job says (`sagemaker_submit_directory`).
         """
         return self.env.module_dir
 
     def entry_point(self) -> EntryPoint:
-        """Choose what to run.  Called once, when the user's code is in the code folder.
+        """Return the program to run.
 
-        By default what the job names (`SAGEMAKER_PROGRAM`, `sagemaker_program`).
+        Called once, when the user's code is in the code folder. By default what the job says (`SAGEMAKER_PROGRAM`,
+        `sagemaker_program`).
         """
         return entry_point.choose(self.env.user_entry_point, self.env.code_dir)
 
     def strategy(self) -> DistributionStrategy:
-        """Choose how the program is spread over hosts and processes.  Called once, when its requirements are installed.
+        """Return the way in which the program is spread over hosts and processes.
 
-        By default what the job's hyperparameters ask for.
+        Called once, when the requirements are installed. By default what the job's hyperparameters ask for.
         """
         return strategies.choose(self.env, self.parameter_servers)
 
     def args(self) -> list[str]:
-        """Return the program's arguments.  Called once.  By default the user's hyperparameters."""
+        """Return the program's arguments.  Called once.  By default the user's hyperparameters as `--name value`."""
         return self.env.to_cmd_args()
 
     def env_vars(self) -> dict[str, str]:
-        """Return the program's variables, besides those of the container.  Called once.
+        """Return the program's environment variables, except the container's.
 
-        By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
+        Called once. By default `SM_*` and the others that docs/environment.md lists; extend `super().env_vars()`.
         """
         return self.env.to_env_vars()
 
     def post_train(self) -> None:
-        """Finish what the program has done, such as converting its model.
+        """Finish the program's work, such as converting its model.
 
-        Called when the program has succeeded on this host and the servers are stopped. Raising fails the job.
-        Does nothing by default.
+        Called once the program has succeeded on this host and the servers are stopped. Does nothing by default.
+        Raise to fail the job.
         """
 
     def cleanup(self) -> None:
-        """Give back what this host holds.
+        """Release what this host holds.
 
-        Always called once `train()` has begun, also when it failed. Raising fails a job that has not failed before.
-        Does nothing by default.
+        Always called once `train()` has begun, even if it failed. Does nothing by default. Raise to fail a job that has
+        not failed before.
         """
 
     # -- for the caller ------------------------------------------------------------------------
@@ -111,27 +113,27 @@ class Trainer(ABC):
         return self._env
 
     def train(self) -> None:
-        """Run the job on this host: the whole workflow.  Not meant to be overridden.
+        """Run the whole workflow of the job on this host.  Not meant to be overridden.
 
         Raises:
-            FrameworkError: of the kind that says what failed; `ProgramError` when the program did.
-            JobStopped: the job was asked to stop, before the program ran, or before it had ended well.
+            FrameworkError: the job failed; `ProgramError` if the program did.
+            JobStopped: the job was asked to stop before all programs had ended well.
         """
         with listening() as signals:
             JobRun(self, signals).run()
 
 
 def train(stops: Sequence[int] = ()) -> int:
-    """Run the job that this container was started for, and report how it ended.
+    """Run the job that this container was started for, and report its outcome.
 
-    Reads the configuration, finds the Trainer (`SAGEMAKER_TRAINING_MODULE`), runs it, and writes the success or
-    failure file. What the `train` command does, for a process whose only job this is: signals are dealt with to its
-    end.
+    Reads the configuration, makes the Trainer (`SAGEMAKER_TRAINING_MODULE`), runs it, and writes the success or failure
+    file. Made for a process whose only purpose is the job, such as the `train` command: it handles signals until the
+    end of the process.
 
     Args:
-        stops: signals by which the job has been asked to stop already.
+        stops: signals by which the job was asked to stop already.
 
     Returns:
-        The exit code for the service: the program's own; 128 + n when signal n ended it.
+        The exit code for the service: the program's own; 128 + n if signal n killed it.
     """
     return workflow.train(Trainer, stops)

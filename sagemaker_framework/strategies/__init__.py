@@ -1,4 +1,4 @@
-"""How the user's program is spread over hosts and processes."""
+"""The strategies: the ways to spread the user's program over hosts and processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.strategies.base import DistributionStrategy
 
-#: The module and class for each hyperparameter that asks for a strategy.
+#: The module and class of the strategy for each hyperparameter that asks for one.
 _STRATEGIES = {
     "sagemaker_mpi_enabled": ("mpi", "MPIStrategy"),
     "sagemaker_torch_distributed_enabled": ("torchrun", "TorchrunStrategy"),
@@ -20,14 +20,14 @@ _PARAMETER_SERVER = "sagemaker_parameter_server_enabled"
 
 
 def choose(env: TrainingEnv, parameter_servers: type[DistributionStrategy] | None = None) -> DistributionStrategy:
-    """The strategy that the hyperparameters of the SageMaker SDK ask for.
+    """Return the strategy that the hyperparameters of the SageMaker SDK ask for.
 
     Args:
         env: the job's environment.
-        parameter_servers: the image's own strategy for parameter servers, if it has one.
+        parameter_servers: the image's own strategy for parameter servers; None if it has none.
 
     Raises:
-        ConfigurationError: they ask for two, or for one that only the image can have.
+        ConfigurationError: they ask for two, or for one that only the image can provide.
     """
     from sagemaker_framework.config.hyperparameters import distributions
 
@@ -42,7 +42,7 @@ def choose(env: TrainingEnv, parameter_servers: type[DistributionStrategy] | Non
 
     wanted = {_STRATEGIES.get(name) for name in asked}
     if wanted == {_STRATEGIES["sagemaker_torch_distributed_enabled"], ("smddp", "SMDDPStrategy")}:
-        # SMDDP as a backend of torch.distributed.
+        # SMDDP is a backend of torch.distributed here.
         wanted = {_STRATEGIES["sagemaker_torch_distributed_enabled"]}
     if len(wanted) > 1:
         raise ConfigurationError(

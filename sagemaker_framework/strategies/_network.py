@@ -1,4 +1,4 @@
-"""How processes on several hosts find each other: interfaces and ports."""
+"""Finds the interfaces, addresses and ports by which processes on several hosts reach each other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FIRST_EFA = 0xEFA0  # PCI device ID of the first kind of adapter, which has no 
 
 
 def interface_variables(env: TrainingEnv, environ: Mapping[str, str] = os.environ, root: str = "/") -> dict[str, str]:
-    """The network interface of the job, for Gloo and NCCL, which would choose one themselves.
+    """Return variables that make Gloo and NCCL use the job's network interface; otherwise they choose one themselves.
 
     Args:
         env: the job's environment.
-        environ: variables that there are already, which stay as they are.
-        root: the folder that /sys is in: where an interface is not there, none is named.
+        environ: variables that are set already, which keep their values.
+        root: the folder that /sys is in; if the interface is not in it, no variables are returned.
     """
     interface = env.network_interface_name
     if not os.path.exists(os.path.join(root, "sys/class/net", interface)):
@@ -31,10 +31,10 @@ def interface_variables(env: TrainingEnv, environ: Mapping[str, str] = os.enviro
 
 
 def efa_variables(environ: Mapping[str, str] = os.environ, root: str = "/") -> dict[str, str]:
-    """What NCCL and libfabric have to know of the Elastic Fabric Adapters of this container; nothing where it has none.
+    """Return variables for NCCL and libfabric about this container's Elastic Fabric Adapters; none if it has none.
 
     Args:
-        environ: variables that there are already, which stay as they are.
+        environ: variables that are set already, which keep their values.
         root: the folder that /sys and /dev are in.
     """
     models = _efa_models(root)
@@ -42,7 +42,7 @@ def efa_variables(environ: Mapping[str, str] = os.environ, root: str = "/") -> d
         return {}
     variables = {
         "FI_PROVIDER": "efa",
-        "NCCL_PROTO": "simple",  # The adapter delivers out of order, which the other protocols do not expect.
+        "NCCL_PROTO": "simple",  # The adapter delivers out of order; other protocols cannot handle that.
         "RDMAV_FORK_SAFE": "1",
     }
     if min(models) > _FIRST_EFA:
@@ -51,9 +51,9 @@ def efa_variables(environ: Mapping[str, str] = os.environ, root: str = "/") -> d
 
 
 def _efa_models(root: str) -> list[int]:
-    """The PCI device IDs of the adapters that this container may use: 0xefa0 for the first kind, and so on."""
+    """Return the PCI device IDs of the adapters that this container may use: 0xefa0 for the first kind, and so on."""
     if not any(name.startswith("uverbs") for name in _names(os.path.join(root, "dev/infiniband"))):
-        return []  # The kernel shows the machine's adapters to all containers; not all have been given them.
+        return []  # The kernel shows all containers the machine's adapters, even those that may not use them.
     adapters = os.path.join(root, "sys/class/infiniband")
     models = []
     for name in _names(adapters):
@@ -79,15 +79,16 @@ def _hex(file: str) -> int:
 
 
 def own_address(env: TrainingEnv) -> str:
-    """The IPv4 address at which the job's other hosts find this one.
+    """Return the IPv4 address at which the job's other hosts reach this one.
 
-    That of the job's network interface; where there is none of that name, the one that this host's name leads to.
+    It is the address of the job's network interface; without such an interface, the one that this host's name resolves
+    to.
 
     Args:
         env: the job's environment.
 
     Raises:
-        FrameworkError: there is none.
+        FrameworkError: there is no such address.
     """
     import socket
 
@@ -104,16 +105,19 @@ def own_address(env: TrainingEnv) -> str:
             return "127.0.0.1"
         raise FrameworkError(
             f"{host} has no network interface {env.network_interface_name!r}, and its own name "
-            f"leads nowhere: {error.strerror}"
+            f"does not resolve: {error.strerror}"
         ) from error
 
 
 def await_listener(port: int, seconds: float) -> bool:
-    """Wait until somebody listens at a port of this host, without connecting.  Whether that is so within so long.
+    """Wait until a process listens at a port of this host, without connecting to it.
 
     Args:
         port: the port.
-        seconds: how long to wait.
+        seconds: the longest time to wait.
+
+    Returns:
+        False if none listened in time.
     """
     import time
 
@@ -138,21 +142,21 @@ def _is_listened_at(port: int) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Whether a program on this host could listen at `port`."""
+    """Tell whether a program on this host could listen at `port`."""
     return free_port(port) == port
 
 
 def free_port(preferred: int) -> int:
-    """A port that nobody listens at on this host: `preferred` if it is free, else one that the system chooses.
+    """Return a port that is free on this host: `preferred` if it is, else one that the system chooses.
 
     Raises:
-        FrameworkError: there is none.
+        FrameworkError: no port is free.
     """
     import socket
 
     for port in (preferred, 0):
         with socket.socket() as trial:
-            # As who listens there later does: one that was in use a moment ago is free.
+            # The later listener does the same: a port that was in use a moment ago counts as free.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind(("", port))

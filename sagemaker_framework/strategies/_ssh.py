@@ -1,8 +1,8 @@
 """Lets the leader start processes on the job's other hosts, over an sshd of the job's own.
 
-Nothing outside a private folder on each host is read or written: neither /etc/ssh nor ~/.ssh. Each host's sshd has a
-key that was made for this job, and lets nobody in but the holder of another one, which never leaves the leader. Public
-keys and ports are exchanged over the cluster session, so that both sides know each other from the start.
+Only a private folder on each host is read and written: neither /etc/ssh nor ~/.ssh. Each host's sshd has a key that was
+made for this job, and admits only the holder of another key, which never leaves the leader. The hosts exchange public
+keys and ports over the cluster session, so that both sides know each other from the start.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-#: Where sshd may be, although PATH does not say so.
+#: Folders in which sshd may be, besides PATH.
 _SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 
-#: What the processes of a launcher on other hosts need of the container's variables to be found and to run.
+#: Variables of the container that a launcher's processes on other hosts need to be found and to run.
 _LAUNCHERS_OWN = ("PATH", "LD_LIBRARY_PATH", "OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX", "TMPDIR", "LANG", "LC_ALL")
 _LAUNCHERS_PREFIXES = ("OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_")
 
@@ -79,8 +79,8 @@ class Server:
         folder: a private folder for its files.
 
     Attributes:
-        advert: what the leader has to know of it, as JSON has it.
-        port: where it listens.
+        advert: the facts that the leader needs, a JSON object.
+        port: the port at which it listens.
 
     Raises:
         ConfigurationError: the image has no sshd, or the user has no account.
@@ -100,10 +100,10 @@ class Server:
         }
 
     def command(self, public_key: str) -> list[str]:
-        """The argument list that runs it.
+        """Return the argument list that runs sshd.
 
         Args:
-            public_key: of whoever is let in.
+            public_key: the public key of the only client to admit.
 
         Raises:
             FrameworkError: its files cannot be written.
@@ -117,22 +117,22 @@ class Server:
             for name, value in os.environ.items()
             if name in _LAUNCHERS_OWN or name.startswith(_LAUNCHERS_PREFIXES)
         ]
-        # sshd starts commands with next to no variables, and older ones cannot be told any.
+        # sshd starts commands with almost no variables, and older versions have no setting for more.
         login = [*own, 'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n']
         _write(self._folder, "login", "".join(login))
         if os.geteuid() == 0:
-            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd shuts its unprivileged part in there.
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd confines its unprivileged part to this folder.
         return [self._sshd, "-D", "-e", "-f", os.path.join(self._folder, "sshd_config")]
 
 
 class Client:
-    """The leader's ssh.
+    """The ssh client on the leader.
 
     Args:
         folder: a private folder for its files.
 
     Attributes:
-        public_key: by which the hosts' sshd know it.
+        public_key: the key by which the hosts' sshd know it.
 
     Raises:
         ConfigurationError: the image has no ssh.
@@ -145,10 +145,10 @@ class Client:
         self.public_key = _make_key(folder, "key")
 
     def command(self, servers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """The argument list that, with a host and a command, runs that there.
+        """Return the argument list that, followed by a host and a command, runs the command on that host.
 
         Args:
-            servers: the other hosts' `Server.advert`, by their names.
+            servers: the `Server.advert` of each other host, by host.
 
         Raises:
             FrameworkError: its files cannot be written.
@@ -190,17 +190,17 @@ def _user() -> str:
 
 
 def _is_locked() -> bool:
-    """Whether sshd by itself would refuse the user, whose password is locked, as in images based on Red Hat's."""
+    """Tell whether sshd would refuse the user, whose password is locked, as in images based on Red Hat's."""
     try:
         with open("/etc/shadow", encoding="utf-8") as file:
             entries = [line.split(":") for line in file]
     except OSError:
-        return False  # Nor can sshd, if it is not root's.
+        return False  # sshd cannot see it either, unless it is root's.
     return any(entry[0] == _user() and entry[1].startswith("!") for entry in entries)
 
 
 def _make_key(folder: str, name: str) -> str:
-    """Make a pair of keys.  The public one."""
+    """Make a pair of keys, and return the public one."""
     import subprocess
 
     path = os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""DistributionStrategy: where and how the user's program runs."""
+"""DistributionStrategy: decides on which hosts, and how, the user's program runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 
 class Launch:
-    """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`; what `DistributionStrategy.start_servers` gets.
+    """Starts servers: `launch(name, argv, env_vars=..., cwd=...)`.  `DistributionStrategy.start_servers` is given one.
 
     For authors: the call, `fail(error)`, `stopped_by`, `program_env`. The workflow makes one for each job.
 
     Attributes:
-        program_env: all variables that the program gets, those of the container included; what is changed here, it
-            gets.
+        program_env: all variables of the program, the container's included; a change here changes the program's.
     """
 
     def __init__(self, supervisor: Supervisor, session: Session, signals: Signals, program_env: dict[str, str]) -> None:
@@ -44,12 +43,12 @@ class Launch:
         return self._signals.stopped_by
 
     def fail(self, error: FrameworkError) -> None:
-        """Fail the job, on all hosts.  May be called in any thread.
+        """Fail the job, on all hosts.  Any thread may call it.
 
         Args:
-            error: the cause, which becomes the failure reason as it stands; its `exit_code` is the job's.
+            error: the cause; its message becomes the failure reason unchanged, and its `exit_code` is the job's.
         """
-        # At once: this may be the job's first failure, although this host has just heard of another.
+        # Not delayed: this may be the job's first failure, although this host has just heard of another.
         self._session.fail(error)
         self._supervisor.interrupt(error)
 
@@ -66,25 +65,25 @@ class Launch:
         """Start a server.
 
         Args:
-            name: what to call it in messages.
-            argv: its program and arguments, passed as they are; no shell.
-            env_vars: its variables, besides those of the program; see also `env`.
-            env: all of its variables, instead.
+            name: the server's name in messages.
+            argv: its program and arguments, passed unchanged, without a shell.
+            env_vars: variables in addition to the program's.
+            env: all of its variables, instead of the program's and `env_vars`.
             cwd: the folder to start it in.
-            may_end: whether it may end by itself, with exit code 0, before the program does.
+            may_end: True if it may end by itself, with exit code 0, before the program does.
 
         Returns:
             The process, which the supervisor watches and stops.
 
         Raises:
-            TrainerError: an argument is not of its type.
-            EntryPointError: it cannot be started.
+            TrainerError: an argument has the wrong type.
+            EntryPointError: the server cannot be started.
         """
         if not are_strings(argv):
             raise TrainerError(f"launch({name!r}): its argument list is {argv!r}, not a list of strings")
         for variables in (env, env_vars):
             if variables is not None and not are_named_strings(variables):
-                raise TrainerError(f"launch({name!r}): its variables are not strings by their names")
+                raise TrainerError(f"launch({name!r}): its variables are not a mapping of strings")
         given = {**self.program_env, **(env_vars or {})} if env is None else env
         return self._supervisor.launch(name, argv, env=given, cwd=cwd, may_end=may_end)
 
@@ -94,31 +93,31 @@ class DistributionStrategy(ABC):
 
     Must be overridden:
 
-    - `command(entry_point, args)`: what this host runs
+    - `command(entry_point, args)`: the argument list that this host runs
 
     May be overridden, in the order they are called:
 
-    - `advertise()`: what this host tells the leader
-    - `plan(adverts)`: on the leader, what all hosts are told
-    - `env_vars()`: variables that the program gets besides the job's own
-    - `start_servers(launch)`: helper processes beside the program
-    - `completes_job()`: whether the job lasts until the program has ended on this host
-    - `stop(process, signum)`: how a request to stop reaches the program
-    - `is_idle()`: whether a host that only serves has nothing left to stop
-    - `check_exit(result)`: whether what `command` has started ended well
-    - `summary()`: whether all went well on this host
-    - `verify(summaries)`: on the leader, whether all went well on all hosts
+    - `advertise()`: the payload that this host sends to the leader
+    - `plan(adverts)`: on the leader, the payload that it sends to all hosts
+    - `env_vars()`: variables for the program in addition to the job's own
+    - `start_servers(launch)`: starts helper processes beside the program
+    - `completes_job()`: True if the job lasts until the program has ended on this host
+    - `stop(process, signum)`: passes a request to stop to the program
+    - `is_idle()`: True once nothing is left to stop on a host that only serves
+    - `check_exit(result)`: the failure that the end of `command` means, if any
+    - `summary()`: the payload that says how this host's part went
+    - `verify(summaries)`: on the leader, checks that all went well on all hosts
     - `close()`: always, once `advertise` has been called
 
     For subclasses: `env`, `is_leader`, `hosts()`.
 
     Args:
-        env: the job's environment, a `TrainingEnv`; another mapping with all its names becomes one.
+        env: the job's environment, a `TrainingEnv`; another mapping with all its names is turned into one.
 
     Attributes:
-        is_distributed: whether the hosts cannot run independently of each other.
-        adverts: what each host that takes part has advertised; on the leader only, from `plan` on.
-        plan_result: what the leader's `plan` has returned; on each host that takes part, from `command` on.
+        is_distributed: True if the hosts cannot run independently of each other.
+        adverts: the adverts of the hosts that take part, by host; on the leader only, from `plan` on.
+        plan_result: the result of the leader's `plan`; on each host that takes part, from `command` on.
     """
 
     is_distributed: bool = True
@@ -136,12 +135,12 @@ class DistributionStrategy(ABC):
         return self._env
 
     def hosts(self) -> list[str]:
-        """Return the hosts that take part, `env.distribution_hosts`; the leader is the first.  Not to be overridden."""
+        """Return the hosts that take part, `env.distribution_hosts`; the first is the leader.  Not to be overridden."""
         return list(self.env.distribution_hosts or self.env.hosts)
 
     @property
     def is_leader(self) -> bool:
-        """Whether this host is the leader, `env.is_leader`.  Not to be overridden."""
+        """True if this host is the leader, as `env.is_leader`.  Not to be overridden."""
         return self.env.is_leader
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -154,27 +153,27 @@ class DistributionStrategy(ABC):
                 )
 
     def advertise(self) -> Mapping[str, Any]:
-        """Return what this host tells the leader, as JSON has it, such as a port that is free here.
+        """Return the payload that this host sends to the leader, a JSON object, such as a free port.
 
-        Called once, by the Trainer, when the code and its requirements are in place. Raising fails the job.
+        Called once, by the Trainer, when the code and its requirements are in place. Raise to fail the job.
         """
         return {}
 
     def plan(self, adverts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Return what the leader tells all hosts, as JSON has it.
+        """Return the payload that the leader sends to all hosts, a JSON object.
 
-        Called once, by the Trainer, on the leader, when every host has advertised. Raising fails the job.
+        Called once, by the Trainer, on the leader, when every host has advertised. Raise to fail the job.
 
         Args:
-            adverts: what the hosts that take part have advertised, by their names.
+            adverts: the results of `advertise` on the hosts that take part, by host.
         """
         return {}
 
     @abstractmethod
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
-        """Return the argument list that this host runs; None where it only serves others until the job is over.
+        """Return the argument list that this host runs; None if it only serves others until the job is over.
 
-        Called once, by the Trainer, when all hosts have agreed, before any server starts.
+        Called once, by the Trainer, after `plan`, before any server starts.
 
         Args:
             entry_point: the user's program; `entry_point.command(args)` runs it once.
@@ -186,75 +185,78 @@ class DistributionStrategy(ABC):
         return {}
 
     def start_servers(self, launch: Launch) -> None:
-        """Start the processes that have to run beside the program on this host.
+        """Start the processes that must run beside the program on this host.
 
-        Called once, by the Trainer, after the code and its requirements are in place; the program starts when
-        this has returned on all hosts. `launch(name, argv, env_vars=..., cwd=...)` is the only way to start one:
-        the supervisor then watches it, fails the job when it ends before the programs do, and
-        stops it once they have ended on all hosts, the last one first. Raising fails the job. Does nothing by default.
+        Called once, by the Trainer, after `env_vars`; programs start when it has returned on all hosts. Does nothing
+        by default. Raise to fail the job. `launch(name, argv, env_vars=..., cwd=...)` is the only way to start a
+        server. The supervisor watches it, fails the job if it ends before the programs do, and stops it when they have
+        ended on all hosts; the last server is stopped first.
         """
 
     def completes_job(self) -> bool:
         """Tell whether the job lasts until the program has ended on this host.
 
-        Called by the Trainer where `command` has returned something to run. By default it does. A program that
-        does not complete the job is stopped, as a server is, when those that do have ended on all hosts. It fails
-        the job when it ends before with another exit code than 0.
+        Called by the Trainer if `command` has returned something to run. True by default. If False, the program is
+        stopped, as a server is, once the programs that complete the job have ended on all hosts. If it ends earlier
+        with an exit code other than 0, it fails the job.
         """
         return True
 
     def stop(self, process: Process | None, signum: int) -> None:
-        """Pass a request to stop on to the program.
+        """Pass a request to stop to the program.
 
-        Called by the supervisor, when the job is asked to stop, or has failed. It must not wait.
+        Called by the supervisor when the job is asked to stop, or has failed. A signal handler may call it, so it must
+        not wait.
 
         Args:
-            process: what `command` has started; None on a host that only serves.
+            process: the process that runs `command`; None on a host that only serves.
             signum: the signal, such as SIGTERM.
         """
         if process is not None:
             process.signal(signum, group=process.signals_group)
 
     def is_idle(self) -> bool:
-        """Tell whether nothing of the program runs here any more.
+        """Tell whether nothing of the program runs on this host any more.
 
         Called when the job is asked to stop, or has failed, on a host that only serves or whose process has ended.
         """
         return True
 
     def check_exit(self, result: ProcessResult) -> FrameworkError | None:
-        """Return the failure that the end of the process means that `command` has started; None where all is well.
+        """Return the failure that the end of `command` means; None if it ended well.
 
         Called once, by the Trainer. By default any exit code but 0 is a failure.
 
         Args:
-            result: how it ended.
+            result: the end of the process.
         """
         return result.error() if result.exit_code else None
 
     def summary(self) -> Mapping[str, Any]:
-        """Return what this host tells the leader of how its part went, as JSON has it.
+        """Return the payload that tells the leader how this host's part went, a JSON object.
 
-        Called once, by the Trainer, when the programs of all hosts have ended well. Raising fails the job.
+        Called once, by the Trainer, when the programs of all hosts have ended well. Raise to fail the job.
         """
         return {}
 
     def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-        """Check that all went well.  Called once, by the Trainer, on the leader, last.  Raising fails the job.
+        """Check that all went well on all hosts.
+
+        Called once, by the Trainer, on the leader, last. Raise to fail the job.
 
         Args:
-            summaries: what `summary` has returned on the hosts that take part, by their names.
+            summaries: the results of `summary` on the hosts that take part, by host.
         """
 
     def close(self) -> None:
-        """Give back what this host holds, such as temporary files.  Called by the Trainer, always, at the end."""
+        """Release what this host holds, such as temporary files.  Always called by the Trainer, at the end."""
 
 
 def are_strings(value: object) -> bool:
-    """Tell whether it is a list of strings."""
+    """Tell whether a value is a list of strings."""
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 
 def are_named_strings(value: object) -> bool:
-    """Tell whether it is strings by their names."""
+    """Tell whether a value is a mapping of strings to strings."""
     return isinstance(value, Mapping) and are_strings([*value, *value.values()])

@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 
 class LauncherStrategy(DistributionStrategy):
-    """Has a launcher start ranks, and each host look after its own.
+    """Lets a launcher start ranks; each host looks after its own.
 
-    The launcher is believed in nothing but where ranks are to run: their arguments and variables come from their
-    host, which also relays what they write, stops them, and learns how they end. See `processes/rank_server.py`.
+    The launcher only decides where ranks run. Their arguments and variables come from their host, which also relays
+    their output, stops them, and learns how they end. See `processes/rank_server.py`.
 
     Must be overridden:
 
-    - `command(entry_point, args)`: the launcher's, which starts `self.ranks(...).command` for each rank
+    - `command(entry_point, args)`: the launcher's command, which starts `self.ranks(...).command` for each rank
 
     May be overridden:
 
-    - `rank_command(entry_point, args)`: what each rank runs
-    - `is_secondary(rank)`: whether a rank has failed because of another
-    - `may_start_again()`: whether the launcher starts ranks again that have failed
-    - `awaits_ranks()`: whether a launcher that starts no rank on this host fails the job
-    - `last()`, `all_well()`: how the ranks ended, and whether they did well
+    - `rank_command(entry_point, args)`: the argument list that each rank runs
+    - `is_secondary(rank)`: True if a rank failed because of another
+    - `may_start_again()`: True if the launcher restarts ranks that have failed
+    - `awaits_ranks()`: True if the job fails when the launcher starts no rank on this host
+    - `last()`, `all_well()`: the ends of the ranks, and whether all ended well
 
     For subclasses: `ranks(folder, entry_point, args)`.
 
     Attributes:
-        launcher: what the launcher is called in messages.
+        launcher: the launcher's name in messages.
     """
 
     launcher: str
@@ -68,26 +68,27 @@ class LauncherStrategy(DistributionStrategy):
         return entry_point.command(args)
 
     def may_start_again(self) -> bool:
-        """Tell whether the launcher starts ranks again that have failed; if not, the first to fail fails the job."""
+        """Tell whether the launcher restarts ranks that have failed; if not, the first to fail fails the job."""
         return False
 
     def is_secondary(self, rank: RankResult) -> bool:
-        """Tell whether a rank has probably failed because another has, although it did so by itself.
+        """Tell whether a rank probably failed because of another, although nobody asked it to end.
 
-        Called in a thread, for each rank that has failed. The job's failure is another one's then, if that shows soon.
+        Called in a thread, for each rank that has failed. If True, another rank's failure becomes the job's, if one
+        shows soon.
 
         Args:
-            rank: how it ended.
+            rank: the end of the rank.
         """
         return False
 
     def ranks(self, folder: str, entry_point: EntryPoint, args: Sequence[str]) -> Ranks:
-        """Return this host's ranks.  For `command`, to be called once.
+        """Return this host's ranks.  `command` must call it, once.
 
         Args:
-            folder: a private folder, for the socket that they connect to; `close` has to remove it.
+            folder: a private folder for the socket that they connect to; `close` must remove it.
             entry_point: the user's program.
-            args: its arguments.
+            args: the program's arguments.
         """
         from sagemaker_framework.processes.rank_server import Ranks
 
@@ -109,11 +110,11 @@ class LauncherStrategy(DistributionStrategy):
             self._ranks.await_first(self._on_silence)
 
     def awaits_ranks(self) -> bool:
-        """Tell whether the launcher starts ranks on this host in any case: one that does not in time fails the job."""
+        """Tell whether the launcher always starts ranks on this host; if it does not in time, the job fails."""
         return False
 
     def _on_silence(self, seconds: float) -> None:
-        """The launcher has not started a rank for so many seconds."""
+        """Log, and in the end fail the job, if the launcher has not started a rank for `seconds`."""
         assert self._launch is not None
         limit = self._limit
         if seconds < limit:
@@ -123,14 +124,14 @@ class LauncherStrategy(DistributionStrategy):
                 FrameworkError(f"{self.launcher} has started no rank on this host within {limit:g} s: see what it says")
             )
 
-    # -- when ranks fail, or are to stop -----------------------------------------------------
+    # -- when ranks fail, or must stop -------------------------------------------------------
 
     def _on_failure(self, rank: RankResult) -> None:
         if self.may_start_again() or self._launch is None or self._launch.stopped_by is not None:
             return
         error = self._error(rank)
         if not error.is_secondary:
-            # At once: a launcher would first wait for the others of this host, and those of other hosts for minutes.
+            # Not delayed: a launcher would first wait for this host's other ranks, and for other hosts' for minutes.
             self._launch.fail(error)
         elif self._doubt is None:
             from threading import Timer
@@ -147,7 +148,7 @@ class LauncherStrategy(DistributionStrategy):
 
     def stop(self, process: Process | None, signum: int) -> None:
         assert self._ranks is not None
-        # Not to the launcher, which would grant the ranks a second or 30, and then kill them, or start them again.
+        # Not to the launcher, which would kill the ranks after 1 to 30 seconds, or restart them.
         self._has_failed = self._is_stopping or self._launch is None or self._launch.stopped_by is None
         self._is_stopping = True
         self._process = process
@@ -155,11 +156,11 @@ class LauncherStrategy(DistributionStrategy):
         self._release()
 
     def _release(self) -> None:
-        """Have the launcher end when there is nothing left for it to do."""
+        """Let the launcher end once there is nothing left for it to do."""
         process = self._process
         if process is None or process.returncode is not None or self._ranks is None or self._ranks.running:
             return
-        # Where all has gone well, it waits for the other hosts', which may need what it keeps for them.
+        # If all went well, it waits for the other hosts' launchers, which may need what it keeps for them.
         if self._has_failed or not self.all_well():
             process.signal(signal.SIGKILL, group=True)
 
@@ -167,7 +168,7 @@ class LauncherStrategy(DistributionStrategy):
         return self._ranks is None or not self._ranks.running
 
     def last(self) -> list[RankResult]:
-        """Return how the ranks of this host ended, when they were last started."""
+        """Return the ends of this host's ranks in their last attempt."""
         return self._ranks.ended if self._ranks is not None else []
 
     def all_well(self) -> bool:
@@ -190,10 +191,10 @@ class LauncherStrategy(DistributionStrategy):
         return self._first_failure(result)
 
     def _first_failure(self, result: ProcessResult) -> FrameworkError:
-        """Return the failure of a rank that brought about the others', or of the launcher."""
+        """Return the failure of the rank that brought down the others, or of the launcher."""
         result.name = f"{self.launcher} of {result.name}"
         launchers = result.error()
-        launchers.is_secondary = result.returncode > 0  # It ends so, too, because of a rank, on whatever host.
+        launchers.is_secondary = result.returncode > 0  # A rank on any host may be the reason.
         errors = [self._error(rank) for rank in self.last() if rank.failed_by_itself]
         return first_error([*errors, launchers], self.env.current_host)
 
@@ -209,7 +210,7 @@ class LauncherStrategy(DistributionStrategy):
         return {}
 
     def _settle(self, stopped_by: int | None) -> None:
-        """Hear of the end of all ranks, which may have come only just before the launcher's."""
+        """Wait for the ends of all ranks, some of which may come just before the launcher's."""
         if self._ranks is not None:
             if stopped_by is not None and self._ranks.running:
                 self._ranks.signal(signal.SIGKILL)  # The grace period is over.
@@ -230,9 +231,9 @@ class LauncherStrategy(DistributionStrategy):
 
 
 def private_place() -> str | None:
-    """The folder to make private folders in; None for the system's choice (`TMPDIR`).
+    """Return the folder in which private folders are made; None for the system's choice (`TMPDIR`).
 
-    Their paths are the same on all hosts, stand in ssh's configuration, and lead to sockets, which take no long ones.
-    Each host has /tmp to itself.
+    The paths of private folders are the same on all hosts, stand in ssh's configuration, and name sockets, whose paths
+    must be short. Each host has a /tmp of its own.
     """
     return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None

@@ -1,4 +1,4 @@
-"""SageMaker's model parallel library, version 1, whose processes mpirun starts."""
+"""SageMaker's model parallel library, version 1, whose ranks mpirun starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ModelParallelStrategy(MPIStrategy):
-    """Runs the program by mpirun and `smddpmprun`, where the image has that and the job leaves its backend to it."""
+    """Runs the program by mpirun and `smddpmprun`, if the image has that and the job leaves the backend to it."""
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
         command = super().rank_command(entry_point, args)

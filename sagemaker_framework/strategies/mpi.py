@@ -25,29 +25,29 @@ PROCESSES_PER_HOST = "sagemaker_mpi_num_of_processes_per_host"
 PROCESSES = "sagemaker_mpi_num_processes"
 OPTIONS = "sagemaker_mpi_custom_mpi_options"
 
-#: What Open MPI's library exits with where it has lost another rank, or mpirun: MPI_ERR_UNKNOWN, MPI_ERR_OTHER,
-#: MPI_ERR_INTERN, MPI_ERR_PROC_FAILED, MPI_ERR_PROC_FAILED_PENDING, MPI_ERR_REVOKED (mpi.h), and, of 256,
+#: Exit codes of Open MPI's library after it has lost another rank, or mpirun: MPI_ERR_UNKNOWN, MPI_ERR_OTHER,
+#: MPI_ERR_INTERN, MPI_ERR_PROC_FAILED, MPI_ERR_PROC_FAILED_PENDING, MPI_ERR_REVOKED (mpi.h), and, modulo 256,
 #: PMIX_ERR_LOST_CONNECTION_TO_SERVER and PMIX_ERR_LOST_CONNECTION (pmix_common.h).
 _ERROR_CLASSES = (14, 16, 17, 75, 76, 77, 256 - 101, 256 - 61)
 
 
-#: The names of mpirun's option for how many processes there are.
+#: The names of mpirun's option for the number of processes.
 _COUNTS = ("-np", "-n", "-c")
 
 
 class MPIStrategy(LauncherStrategy):
-    """Runs the program once per GPU of each host, or per Neuron core, else once, by Open MPI's mpirun, 4 or 5.
+    """Runs the program by Open MPI's mpirun, 4 or 5: once per GPU of each host, else per Neuron core, else once.
 
-    The leader runs mpirun; the other hosts run an sshd of the job's own, and serve until the leader's mpirun has ended.
+    The leader runs mpirun. The other hosts run an sshd of the job's own, and serve until mpirun has ended.
 
-    For subclasses, which may override:
+    Subclasses may override:
 
-    - `rank_command(entry_point, args)`: what each rank runs
-    - `processes()`: how many processes this host runs
+    - `rank_command(entry_point, args)`: the argument list that each rank runs
+    - `processes()`: the number of processes on this host
     - `options()`: more options of mpirun
 
     Attributes:
-        options_hyperparameter: the hyperparameter by which a job gives options of mpirun.
+        options_hyperparameter: the hyperparameter with the job's own options of mpirun.
     """
 
     launcher = "mpirun"
@@ -64,9 +64,9 @@ class MPIStrategy(LauncherStrategy):
         )
 
     def rank_command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str]:
-        """Return the argument list that each rank runs: a Python program under mpi4py, where that is installed.
+        """Return the argument list that each rank runs: a Python program under mpi4py, if that is installed.
 
-        mpi4py ends all ranks, and not only its own, where an exception is not caught.
+        After an uncaught exception, mpi4py ends all ranks, and not only its own.
         """
         command = entry_point.command(args)
         at = entry_point.program_at(command)
@@ -75,12 +75,12 @@ class MPIStrategy(LauncherStrategy):
         return command
 
     def processes(self) -> int:
-        """Return how many processes this host runs.  Called by `advertise`."""
+        """Return the number of processes on this host.  Called by `advertise`."""
         given = _number(self.env, PROCESSES_PER_HOST)
         return int(given or self.env.num_gpus or self.env.num_neurons or 1)
 
     def options(self) -> list[str]:
-        """Return more options of mpirun: by default those that the job gives."""
+        """Return more options of mpirun.  By default, those that the job gives."""
         return self._options
 
     def env_vars(self) -> Mapping[str, str]:
@@ -117,7 +117,7 @@ class MPIStrategy(LauncherStrategy):
         return {**planned, "key": self._client.public_key}
 
     def command(self, entry_point: EntryPoint, args: Sequence[str]) -> list[str] | None:
-        folder = self.plan_result["folder"]  # the same on all hosts, since mpirun starts the same command on all
+        folder = self.plan_result["folder"]  # the same on all hosts, as mpirun starts the same command on all
         if not self.is_leader:
             self._private_folder(folder)
         ranks = self.ranks(folder, entry_point, args)
@@ -129,14 +129,14 @@ class MPIStrategy(LauncherStrategy):
         super().start_servers(launch)
         if self._server is not None:
             launch("sshd", self._server.command(self.plan_result["key"]), env=os.environ)
-            # mpirun connects as soon as all hosts have started theirs; one that never listens is for it to complain of.
+            # mpirun connects as soon as every host has started its sshd; it reports one that never listens itself.
             await_listener(self._server.port, timing.SSHD_LISTENS)
 
     def _mpirun(self, folder: str) -> list[str]:
         hosts = [(host, self.adverts[host]["processes"]) for host in self.hosts()]
         mpirun = _mpirun()
         version = _version(mpirun)
-        # What is on the leader is started without ssh, whatever its name; the others are known by theirs.
+        # mpirun starts the leader's ranks without ssh, under whatever name; the other hosts have their own names.
         lines = [f"{host if at else 'localhost'} slots={slots}\n" for at, (host, slots) in enumerate(hosts)]
         hostfile = os.path.join(folder, "hosts")
         with open(hostfile, "w", encoding="utf-8") as file:
@@ -171,14 +171,14 @@ class MPIStrategy(LauncherStrategy):
         return path
 
     def is_secondary(self, rank: RankResult) -> bool:
-        # The library leaves it to mpirun to say why.
+        # The library lets mpirun report the reason.
         return rank.returncode in _ERROR_CLASSES and not rank.has_raised
 
     def awaits_ranks(self) -> bool:
-        # Options of the job may have it start none on the leader.
+        # With the job's options, mpirun may start none on the leader.
         return self.is_leader and not self.options()
 
-    # -- how it went -------------------------------------------------------------------------
+    # -- the outcome -------------------------------------------------------------------------
 
     def summary(self) -> Mapping[str, Any]:
         super().summary()
@@ -186,7 +186,7 @@ class MPIStrategy(LauncherStrategy):
         return {"ended_well": sorted({rank.rank for rank in self.last()}), "world_size": self._ranks.world_size}
 
     def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
-        # mpirun's word is not enough: that of Open MPI 5 exits with 0 although a host has died.
+        # mpirun's exit code is not enough: Open MPI 5's is 0 even if a host has died.
         expected = max((each["world_size"] or 0) for each in summaries.values())
         missing = set(range(expected)) - {rank for each in summaries.values() for rank in each["ended_well"]}
         if missing or not expected:
@@ -202,7 +202,7 @@ class MPIStrategy(LauncherStrategy):
         self._folders.clear()
 
 
-# -- what the job asks for ---------------------------------------------------------------------
+# -- the job's options -------------------------------------------------------------------------
 
 
 def _number(env: TrainingEnv, name: str) -> int | None:
@@ -211,14 +211,14 @@ def _number(env: TrainingEnv, name: str) -> int | None:
 
 
 def _understood(given: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Options for mpirun, and the variables that the others set: `-x NAME=VALUE`, `--NCCL_DEBUG VALUE`."""
+    """Return mpirun's options, and the variables that the others set: `-x NAME=VALUE`, `--NCCL_DEBUG VALUE`."""
     options, variables = [], {}
     left: Iterator[str] = iter(given)
     for word in left:
         name, equals, value = word.partition("=")
         if word == "-x":
             name, equals, value = next(left, "").partition("=")
-            if equals:  # Each rank has its container's variables anyway.
+            if equals:  # Each rank has the variables of its container anyway.
                 variables[name] = value
         elif name in ("--NCCL_DEBUG", "-NCCL_DEBUG"):
             variables["NCCL_DEBUG"] = value if equals else next(left, "")
@@ -243,7 +243,7 @@ def _mpirun() -> str:
 
 
 def _version(mpirun: str) -> int:
-    """The major version of Open MPI that an mpirun belongs to."""
+    """Return the major version of Open MPI that an mpirun belongs to."""
     import re
     import subprocess
 
@@ -258,7 +258,7 @@ def _version(mpirun: str) -> int:
 
 
 def _defaults(version: int, interface: str | None, agent: list[str] | None) -> list[list[str]]:
-    """The options that mpirun gets where the job does not give others."""
+    """Return the options that mpirun gets unless the job gives others."""
     options = [["--bind-to", "none"], ["--map-by", "slot"], ["--mca", "pml", "ob1"]]
     if os.geteuid() == 0:
         options.append(["--allow-run-as-root"])
@@ -267,7 +267,7 @@ def _defaults(version: int, interface: str | None, agent: list[str] | None) -> l
         options += [
             ["--mca", "btl", "^openib"],
             ["--mca", "btl_vader_single_copy_mechanism", "none"],  # Containers may not read each other's memory.
-            ["--mca", "orte_keep_fqdn_hostnames", "1"],  # It would look for a host `a.b` under the name `a`.
+            ["--mca", "orte_keep_fqdn_hostnames", "1"],  # Otherwise it looks for a host `a.b` under the name `a`.
         ]
     if interface:
         options += [
@@ -275,7 +275,7 @@ def _defaults(version: int, interface: str | None, agent: list[str] | None) -> l
             [prefix, "oob_tcp_if_include" if version < 5 else "prte_if_include", interface],
         ]
     if agent:
-        # Straight from the leader, which alone holds the key.
+        # Every connection starts at the leader, which alone has the key.
         options += [[prefix, f"{launch}_agent", " ".join(agent)], [prefix, f"{launch}_no_tree_spawn", "1"]]
     return options
 
@@ -287,7 +287,7 @@ def _is_given(option: list[str], given: Sequence[str]) -> bool:
 
 
 def _double_dashed(words: Sequence[str]) -> list[str]:
-    """Options with two dashes: Open MPI 5 no longer takes those of several letters with one."""
+    """Give options two dashes: Open MPI 5 no longer takes options of several letters with one dash."""
     return [f"-{word}" if word[:1] == "-" and word[1:2].isalpha() and len(word) > 2 else word for word in words]
 
 
@@ -299,6 +299,6 @@ def _has_mpi4py(interpreter: str) -> bool:
         from importlib import invalidate_caches
         from importlib.util import find_spec
 
-        invalidate_caches()  # It may have come with the job's requirements.
+        invalidate_caches()  # The job's requirements may have installed it.
         return find_spec("mpi4py") is not None
     return not subprocess.run([interpreter, "-c", "import mpi4py"], capture_output=True, check=False).returncode

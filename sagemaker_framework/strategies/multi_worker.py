@@ -1,4 +1,4 @@
-"""TensorFlow's workers: one process on each host, which finds the others by TF_CONFIG."""
+"""TensorFlow's workers: one process on each host, which finds the others through TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.entry_point import EntryPoint
 
-#: Where workers listen, as in the image for TensorFlow.
+#: The port of workers, as in AWS's images for TensorFlow.
 DEFAULT_PORT = 8890
 
 
 class MultiWorkerStrategy(DistributionStrategy):
     """Runs the program once on each host, for TensorFlow's MultiWorkerMirroredStrategy.
 
-    For subclasses, which may override:
+    Subclasses may override:
 
-    - `cluster()`: the tasks of the job and where they listen
+    - `cluster()`: the tasks of the job and their addresses
     - `task()`: the task of this host
 
     Attributes:
-        port: where a worker listens if nobody else does; else it is one that is free.
+        port: the port at which a worker listens if it is free; else a free one is chosen.
     """
 
     port: int = DEFAULT_PORT
 
     def cluster(self) -> Mapping[str, Sequence[str]]:
-        """Return the addresses of all tasks, `host:port`, by their kinds.  Called when all hosts have agreed."""
+        """Return the addresses of all tasks, `host:port`, by kind of task.  Called after `plan`, on each host."""
         return {"worker": [f"{host}:{self.plan_result['ports'][host]}" for host in self.hosts()]}
 
     def task(self) -> tuple[str, int]:
-        """Return the kind and the number of this host's task.  Worker 0, which is on the leader, is the chief."""
+        """Return the kind and the number of this host's task.  Worker 0, on the leader, is the chief."""
         return "worker", self.hosts().index(self.env.current_host)
 
     def advertise(self) -> Mapping[str, Any]:

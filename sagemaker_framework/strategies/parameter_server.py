@@ -1,4 +1,4 @@
-"""Parameter servers: the program runs on every host, beside servers that keep what the programs share."""
+"""Parameter servers: the program runs on every host, beside servers that hold the shared parameters."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 class ParameterServerStrategy(DistributionStrategy):
     """Runs the program once on each host, and beside it the servers of a framework.
 
-    What differs from framework to framework is up to subclasses. The rest is done here: ports are chosen and agreed
-    on; servers start on all hosts before the programs do; one that dies fails the job, everywhere, with its name and
-    last output; when the programs have ended, servers are stopped on all hosts at once, the last one first.
+    Subclasses provide what differs from framework to framework. This class does the rest: it chooses ports, and the
+    hosts agree on them. Servers start on all hosts before the programs do. A server that dies fails the job on all
+    hosts, with its name and last output. When the programs have ended, servers are stopped on all hosts, the last one
+    first.
 
     Must be overridden:
 
-    - `start_servers(launch)`: start the servers of this host
-    - `role_env(role)`: the variables by which a process knows its role, and finds the others
+    - `start_servers(launch)`: starts the servers of this host
+    - `role_env(role)`: the variables that tell a process its role and where the others are
 
     May be overridden, in the order they are called:
 
-    - `ports()`: where processes of this host listen
+    - `ports()`: the ports at which processes of this host listen
     - `fixed_port(name)`: the port that the job insists on
     - `role()`: the role of the program on this host
-    - `completes_job()`: whether the job lasts until the program has ended on this host
+    - `completes_job()`: True if the job lasts until the program has ended on this host
 
     For subclasses: `is_leader`, `hosts()`, `leader_address`, `own_address`, `port(name, host)`, `address(name, host)`.
     """
@@ -44,63 +45,62 @@ class ParameterServerStrategy(DistributionStrategy):
         """Start the servers of this host.
 
         Called once, by the Trainer, when the code and its requirements are in place and all hosts have agreed on
-        ports. `launch("server", argv, env_vars=self.role_env("server"))` is the only way to start one, and there
-        is nothing to be done about it afterwards. Those that may end by themselves when the programs do get
-        `may_end=True`.
+        ports. `launch("server", argv, env_vars=self.role_env("server"))` is the only way to start one; the supervisor
+        watches and stops it. A server that ends by itself when the programs do needs `may_end=True`.
         """
 
     @abstractmethod
     def role_env(self, role: str) -> Mapping[str, str]:
-        """Return the variables of a process of this host, besides those that all programs get.
+        """Return the variables of a process of this host, in addition to those of all programs.
 
-        Called by `env_vars`, for the program; and by `start_servers`, for servers.
+        Called by `env_vars` for the program, and by `start_servers` for servers.
 
         Args:
-            role: such as `worker`, for the program, or what `start_servers` says.
+            role: the role of the process: `worker` for the program, or what `start_servers` says.
         """
 
     def role(self) -> str:
-        """Return the role of the program on this host: by default `worker`."""
+        """Return the role of the program on this host.  By default `worker`."""
         return "worker"
 
     def ports(self) -> Mapping[str, int]:
-        """Return the ports that processes of this host need, by names of yours: the one to take if it is free, or 0.
+        """Return the ports that processes of this host need, by names of your choice: a preferred port, or 0 for any.
 
-        Called once, by the Trainer, when the code and its requirements are in place. By default there are none.
+        Called once, by the Trainer, when the code and its requirements are in place. None by default.
         """
         return {}
 
     def fixed_port(self, name: str) -> int | str | None:
-        """Return the port that the job insists on; None where another one will do.
+        """Return the port that the job insists on; None if any other will do.
 
         Called for each of `ports()`. By default the hyperparameter `sagemaker_<name>_port`.
 
         Args:
-            name: that of the port.
+            name: the name of the port.
         """
         given: int | str | None = self.env.additional_framework_parameters.get(f"sagemaker_{name}_port")
         return given
 
-    # -- what subclasses can know, once the hosts have agreed --------------------------------
+    # -- for subclasses, once the hosts have agreed ------------------------------------------
 
     @property
     def leader_address(self) -> str:
-        """The IP address of the leader."""
+        """The leader's IP address."""
         return str(self.plan_result["leader"])
 
     @property
     def own_address(self) -> str:
-        """The IP address at which the other hosts find this one."""
+        """The IP address at which the other hosts reach this one."""
         from sagemaker_framework.strategies._network import own_address
 
         return own_address(self.env)
 
     def port(self, name: str, host: str | None = None) -> int:
-        """Return a port of a host: one of its `ports()`, as agreed.
+        """Return the agreed number of one of a host's `ports()`.
 
         Args:
-            name: that of the port.
-            host: the leader where it is not given.
+            name: the name of the port.
+            host: the name of the host; the leader if None.
 
         Raises:
             TrainerError: the host has no port of that name.
@@ -112,11 +112,11 @@ class ParameterServerStrategy(DistributionStrategy):
         return int(known[name])
 
     def address(self, name: str, host: str | None = None) -> str:
-        """Return `host:port`, where the processes of all hosts find a port of one of them.
+        """Return the address, `host:port`, at which processes of all hosts reach one of a host's `ports()`.
 
         Args:
-            name: that of the port.
-            host: the leader where it is not given.
+            name: the name of the port.
+            host: the name of the host; the leader if None.
 
         Raises:
             TrainerError: the host has no port of that name.
@@ -170,7 +170,7 @@ def _is_port(port: object) -> bool:
 
 
 def _other_port(preferred: int, taken: Collection[int]) -> int:
-    """A port that is free, and none of those that are taken in a moment."""
+    """Return a port that is free, and is not one of those that will be taken in a moment."""
     from sagemaker_framework.strategies._network import free_port
 
     port = free_port(0 if preferred in taken else preferred)

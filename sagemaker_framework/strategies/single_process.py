@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SingleProcessStrategy(DistributionStrategy):
     """Runs the program once on each host.
 
-    Where there are several, the program finds the others by `MASTER_ADDR` and `MASTER_PORT`, as in the images
-    for PyTorch, and meets them over the job's network interface, unless the container says otherwise.
+    On several hosts, the program finds the others by `MASTER_ADDR` and `MASTER_PORT`, as in AWS's images for PyTorch.
+    It uses the job's network interface, unless the container says otherwise.
     """
 
     is_distributed = False

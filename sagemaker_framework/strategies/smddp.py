@@ -1,4 +1,4 @@
-"""SageMaker's distributed data parallel library (SMDDP), whose processes mpirun starts."""
+"""SageMaker's distributed data parallel library (SMDDP), whose ranks mpirun starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
 
-#: Where the library's server listens, on the leader, as in the images that have it.
+#: The port of the library's server on the leader, as in the images that have the library.
 _SERVER_PORT = 7592
 
 
 class SMDDPStrategy(MPIStrategy):
-    """Runs the program once per GPU by mpirun and `smddprun`, where the image has that."""
+    """Runs the program by mpirun and `smddprun`, if the image has that, once per GPU."""
 
     options_hyperparameter = "sagemaker_distributed_dataparallel_custom_mpi_options"
 
@@ -25,7 +25,7 @@ class SMDDPStrategy(MPIStrategy):
         return ["smddprun", *command] if self.env.is_smddprun_installed else command
 
     def options(self) -> list[str]:
-        # Beside each rank, the library runs a server.
+        # The library runs a server beside each rank.
         return ["--oversubscribe", *super().options()]
 
     def env_vars(self) -> Mapping[str, str]:
@@ -43,7 +43,7 @@ class SMDDPStrategy(MPIStrategy):
 
 
 def instance_type(env: TrainingEnv) -> str:
-    """The instance type that the SageMaker SDK names; this host's, where it names none (heterogeneous clusters)."""
+    """Return the instance type that the SageMaker SDK names; this host's if it names none (heterogeneous clusters)."""
     parameters = env.additional_framework_parameters
     assert isinstance(parameters, dict)
     return str(parameters.get("sagemaker_instance_type") or env.current_instance_type)

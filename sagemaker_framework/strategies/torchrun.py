@@ -1,4 +1,4 @@
-"""torchrun: PyTorch's own launcher, one on each host, which runs the program once per GPU."""
+"""torchrun: PyTorch's own launcher; one on each host, which runs the program once per GPU."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 PROCESSES = "sagemaker_torch_distributed_num_of_processes_per_host"
 OPTIONS = "sagemaker_torch_distributed_custom_torchrun_options"
 
-#: Options of torchrun that say who meets where, which is not up to the job.
+#: Options of torchrun that say where processes meet; the hosts agree on that, so jobs must not set them.
 _OURS = (
     "nnodes node_rank master_addr master_port local_addr rdzv_endpoint standalone module no_python run_path "
     "use_env virtual_local_rank"
 ).split()
 
 
-#: What ends the last line that a rank writes when it has lost another (gloo's and NCCL's messages).
+#: The endings of the last line that a rank writes when it has lost another (messages of gloo and NCCL).
 _PEER_LOST = (
     b"Connection closed by peer",
     b"Connection reset by peer",
@@ -40,20 +40,20 @@ _PEER_LOST = (
 
 
 class Options:
-    """What the job says of how torchrun is to run.
+    """The job's options of torchrun.
 
     Attributes:
-        processes: processes on each host; None where each host has as many as it has GPUs.
-        max_restarts: how often all processes are started again when one has failed.
-        backend: by which the hosts' launchers meet, `static` or `c10d`; None where that is not said.
-        passed: options to pass on as they are.
+        processes: the number of processes on each host; None for one per GPU.
+        max_restarts: how often all processes are restarted after one has failed.
+        backend: the rendezvous backend of the hosts' launchers, `static` or `c10d`; None if the job does not say.
+        passed: options that are passed on to torchrun unchanged.
 
     Args:
         env: the job's environment.
-        environ: variables; those of torchrun, `PET_*`, say what hyperparameters do not.
+        environ: environment variables; torchrun's own, `PET_*`, apply unless hyperparameters say otherwise.
 
     Raises:
-        ConfigurationError: one has a value that it cannot have, or is not for jobs to set.
+        ConfigurationError: an option has a wrong value, or jobs must not set it.
     """
 
     def __init__(self, env: TrainingEnv, environ: Mapping[str, str] = os.environ) -> None:
@@ -83,7 +83,7 @@ class Options:
 
 
 def _parse(given: Sequence[str]) -> tuple[Any, list[str]]:
-    """What is to be understood of torchrun's options, and the others."""
+    """Split torchrun's options into those that matter here, parsed, and all others."""
     from argparse import ArgumentParser
 
     class Parser(ArgumentParser):
@@ -102,14 +102,14 @@ def _parse(given: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 class TorchrunStrategy(LauncherStrategy):
-    """Runs the program once per GPU of each host, or per Neuron core, else once, by torchrun.
+    """Runs the program by torchrun: once per GPU of each host, else per Neuron core, else once.
 
-    Each host runs a torchrun of its own. They meet at the leader: over a static rendezvous, which is the faster
-    one, unless processes are to be restarted, which takes c10d.
+    Each host runs a torchrun of its own. They meet at the leader, by a static rendezvous, which is faster, or by c10d
+    if processes may be restarted.
 
-    For subclasses, which may override:
+    Subclasses may override:
 
-    - `processes()`: how many processes this host runs
+    - `processes()`: the number of processes on this host
     - `options()`: more options of torchrun
     """
 
@@ -121,11 +121,11 @@ class TorchrunStrategy(LauncherStrategy):
         self._folder = ""
 
     def processes(self) -> int:
-        """Return how many processes this host runs.  Called by `advertise`, and later."""
+        """Return the number of processes on this host.  Called by `advertise`, and later."""
         return self._options.processes or self.env.num_gpus or self.env.num_neurons or 1
 
     def options(self) -> list[str]:
-        """Return more options of torchrun: by default those that the job passes on."""
+        """Return more options of torchrun.  By default, those that the job passes on."""
         return self._options.passed
 
     def may_start_again(self) -> bool:
@@ -150,10 +150,10 @@ class TorchrunStrategy(LauncherStrategy):
 
     def _arguments(self) -> list[str]:
         hosts, host = self.hosts(), self.env.current_host
-        # One host need not even resolve its own name.
+        # With one host, torchrun need not resolve any name.
         leader, port = (hosts[0] if len(hosts) > 1 else "127.0.0.1"), self.plan_result["port"]
         given = self._options
-        # What a static rendezvous knows of processes is not renewed when they are started again.
+        # A static rendezvous does not update its facts about processes when they are restarted.
         backend = given.backend or ("c10d" if given.max_restarts else "static")
         arguments = {
             "nnodes": len(hosts),
@@ -167,7 +167,7 @@ class TorchrunStrategy(LauncherStrategy):
             arguments.update(node_rank=hosts.index(host), master_addr=leader, master_port=port)
             conf = given.rdzv_conf
         else:
-            # Not left to torchrun, which goes by the names of the machine: those of a container may be others.
+            # Not left to torchrun, which compares names of the machine; a container may have another name.
             arguments.update(rdzv_endpoint=f"{leader}:{port}", local_addr=host if len(hosts) > 1 else leader)
             conf = ",".join(filter(None, [f"is_host={int(host == hosts[0])}", given.rdzv_conf]))
         if conf:
@@ -183,9 +183,9 @@ class TorchrunStrategy(LauncherStrategy):
             if env.pop(f"PET_{name.upper()}", None) is not None:
                 log.warning(f"left out PET_{name.upper()}: the hosts of the job agree on who meets where")
         if self.may_start_again():
-            # Each attempt gets a store of its own: from one that is shared, Gloo takes the addresses of the last.
+            # Each attempt gets a store of its own: in a shared one, Gloo finds the addresses of the last attempt.
             env.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-        # torchrun would leave each of several processes one thread, however many CPUs there are.
+        # torchrun would give each of several processes one thread only, however many CPUs there are.
         env.setdefault("OMP_NUM_THREADS", str(max(1, self.env.num_cpus // self.processes())))
         super().start_servers(launch)
 
@@ -195,7 +195,7 @@ class TorchrunStrategy(LauncherStrategy):
     def summary(self) -> Mapping[str, Any]:
         super().summary()
         if len(self.last()) < self.processes():
-            # Such as with --help among its options, or the name of another program.
+            # This happens with --help among its options, or with the name of another program.
             raise FrameworkError(
                 f"torchrun exited with code 0, but has run {len(self.last())} of {self.processes()} ranks on this "
                 f"host: look at the options of {OPTIONS}"
@@ -203,7 +203,7 @@ class TorchrunStrategy(LauncherStrategy):
         return {}
 
     def is_secondary(self, rank: RankResult) -> bool:
-        # Gloo and NCCL say so where the process at the other end is gone: it may be slower to exit.
+        # Gloo and NCCL report that when the process at the other end is gone, which may be slower to exit.
         last = rank.tail.rstrip().rpartition(b"\n")[2]
         return any(words in last for words in _PEER_LOST)
 
@@ -222,10 +222,10 @@ class TorchrunStrategy(LauncherStrategy):
 
 
 def _torchrun() -> list[str]:
-    """The command that is torchrun: that of the Python that runs this framework, else the one on PATH.
+    """Return the command for torchrun: that of the Python that runs this framework, else the one on PATH.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is neither.
     """
     from importlib import invalidate_caches
     from importlib.util import find_spec
@@ -238,7 +238,7 @@ def _torchrun() -> list[str]:
         raise ConfigurationError(
             f"RUN_NEURON_PARALLEL_COMPILE is 1, but this image has no {compiler}: install torch-neuronx, or unset it"
         )
-    invalidate_caches()  # It may have come with the job's requirements.
+    invalidate_caches()  # The job's requirements may have installed it.
     if find_spec("torch") is not None:
         return [*compiled, sys.executable, "-m", "torch.distributed.run"]
     if is_on_path("torchrun"):

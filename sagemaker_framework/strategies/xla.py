@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from sagemaker_framework.entry_point import EntryPoint
 
-#: Where XLA's runtimes listen, as in the images with the Training Compiler.
+#: The port of XLA's runtimes, as in the images with the Training Compiler.
 _WORKER_PORT, _MESH_PORT = 43857, 53957
 
 
 class XLAStrategy(DistributionStrategy):
-    """Runs the program once per GPU by `torch_xla.distributed.xla_spawn`, of images with the Training Compiler."""
+    """Runs the program once per GPU by `torch_xla.distributed.xla_spawn`, in images with the Training Compiler."""
 
     def advertise(self) -> Mapping[str, Any]:
         from importlib.util import find_spec

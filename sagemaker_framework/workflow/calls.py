@@ -23,7 +23,7 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "strategy": ("a DistributionStrategy", lambda value: isinstance(value, DistributionStrategy)),
     "args": ("a list of strings", are_strings),
     "command": ("a list of strings or None", lambda value: value is None or are_strings(value)),
-    "env_vars": ("strings by their names", are_named_strings),
+    "env_vars": ("a mapping of strings", are_named_strings),
     "completes_job": ("True or False", lambda value: isinstance(value, bool)),
 }
 

@@ -527,16 +527,22 @@ ENTRY_POINTS = [
     case(entry_point("../train.py"), "'../train.py' is outside of the code folder", id="parent folder"),
     case(entry_point("src/../../train.py"), "'src/../../train.py' is outside of", id="parent of the folder"),
     case(entry_point("/bin/true"), "'/bin/true' is outside of the code folder", id="absolute name"),
-    case(entry_point("-m"), "'-m' names no module", id="-m alone"),
-    case(entry_point("-m  "), "'-m  ' names no module", id="-m with blanks"),
-    case(entry_point("-m pkg/mod.py"), "'-m pkg/mod.py' names no module", id="-m with a file"),
-    case(entry_point("-m pkg..mod"), "'-m pkg..mod' names no module", id="-m with two dots"),
+    case(entry_point("-m"), "'-m' does not name a module", id="-m alone"),
+    case(entry_point("-m  "), "'-m  ' does not name a module", id="-m with blanks"),
+    case(entry_point("-m pkg/mod.py"), "'-m pkg/mod.py' does not name a module", id="-m with a file"),
+    case(entry_point("-m pkg..mod"), "'-m pkg..mod' does not name a module", id="-m with two dots"),
     case(entry_point("-m no_such_module"), "exited with code 1", "No module named no_such_module", id="-m unknown"),
     case(
-        in_place_of("code", Path.touch), "'train.py' is not in", "code, which is no folder", id="code folder is a file"
+        in_place_of("code", Path.touch),
+        "'train.py' is not in",
+        "code, which is not a folder",
+        id="code folder is a file",
     ),
     case(
-        in_place_of("code", lambda path: None), "'train.py' is not in", "code, which is no folder", id="no code folder"
+        in_place_of("code", lambda path: None),
+        "'train.py' is not in",
+        "code, which is not a folder",
+        id="no code folder",
     ),
     case(
         in_place_of("code/train.py", lambda path: path.symlink_to("gone.py")),
@@ -971,7 +977,7 @@ TRAINING_MODULE = [
     ),
     case(
         hook("def env_vars(self): return {'EPOCHS': 3}"),
-        "MyTrainer.env_vars returned {'EPOCHS': 3}, not strings by their names",
+        "MyTrainer.env_vars returned {'EPOCHS': 3}, not a mapping of strings",
         id="env_vars with a number",
     ),
     case(

@@ -333,8 +333,8 @@ def test_a_server_has_the_programs_variables_and_its_own(image: Image) -> None:
     [
         ("['sleep', 60]", "its argument list is ['sleep', 60], not a list of strings"),
         ("'sleep 60'", "its argument list is 'sleep 60', not a list of strings"),
-        ("['sleep', '60'], env={'PORT': 1}", "its variables are not strings by their names"),
-        ("['sleep', '60'], env_vars={'PORT': 1}", "its variables are not strings by their names"),
+        ("['sleep', '60'], env={'PORT': 1}", "its variables are not a mapping of strings"),
+        ("['sleep', '60'], env_vars={'PORT': 1}", "its variables are not a mapping of strings"),
     ],
 )
 def test_a_server_that_is_started_wrongly_fails_the_job(image: Image, arguments: str, what: str) -> None:
