@@ -193,3 +193,31 @@ def test_a_plain_job_starts_one_process(job: Job) -> None:
     )
 
     assert "ran\n['os.posix_spawn']\n" == job.run([sys.executable, "-c", code]).stdout
+
+
+def docstrings() -> Iterator[tuple[str, ast.AST, str]]:
+    """Yield where each docstring of the package is, what it describes, and its first word."""
+    for module, file in modules():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+                yield f"{module}.{getattr(node, 'name', '')}", node, text.split()[0].strip(".,:;`")
+
+
+def is_property(node: ast.AST) -> bool:
+    decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
+    return any(each.endswith(("property", ".setter")) for each in decorators)
+
+
+def test_no_docstring_begins_with_a_question() -> None:
+    """No docstring begins with What, How, Where, Whether or Who: such a sentence has to be read twice."""
+    questions = {"What", "How", "Where", "Whether", "Who"}
+
+    assert [] == [place for place, _, word in docstrings() if word in questions]
+
+
+def test_a_functions_docstring_begins_with_a_verb() -> None:
+    """The docstring of a function says what it does; only a property's may name a thing."""
+    names_a_thing = {"A", "An", "The", "This", "That", "Those", "All", "Any", "Its", "As", "Such", "When", "With", "In"}
+    functions = [each for each in docstrings() if isinstance(each[1], ast.FunctionDef) and not is_property(each[1])]
+
+    assert [] == [place for place, _, word in functions if word in names_a_thing]
