@@ -215,8 +215,8 @@ class ShellEntryPoint(EntryPoint):
         first = start.split(b"\n", 1)[0]
         if first.endswith(b"\r"):
             raise EntryPointError(
-                f"the entry point {self.name!r} has Windows line endings, which no shell reads: "
-                "save it with Unix ones (dos2unix does)"
+                f"the entry point {self.name!r} has Windows line endings, which shells cannot read: "
+                "convert it with dos2unix"
             )
         # The interpreter is started here and not by the kernel, as archives lose execute permissions.
         by = first[2:].decode("utf-8", "surrogateescape").strip().split(None, 1) if first.startswith(b"#!") else []

@@ -70,7 +70,7 @@ def _leave_threads(code: int) -> None:
     if left:
         from sagemaker_framework import log
 
-        log.warning(f"the image's training module left threads running, which end with the job: {', '.join(left)}")
+        log.warning(f"the image's training module left threads running; they end with the job: {', '.join(left)}")
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         os._exit(code)

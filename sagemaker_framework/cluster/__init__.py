@@ -35,7 +35,7 @@ def is_wanted(env: TrainingEnv, is_needed: bool) -> bool:
     if switch == "off" and is_needed:
         raise ConfigurationError(
             f"{SWITCH_VARIABLE} is off, but the processes of this job are spread over {len(env.hosts)} hosts, "
-            "which have to agree: leave it unset"
+            "which must agree: leave it unset"
         )
     if switch == "off":
         return False

@@ -103,7 +103,7 @@ class Admission:
             Refused: the stranger does not have the job's key, or the host has connected otherwise.
         """
         if not stranger.host or not same(message["proof"], proof(self._key, "member", stranger.host, *stranger.nonces)):
-            raise Refused("it does not have the key of this job: its name, hosts or hyperparameters are others")
+            raise Refused("it does not have the key of this job: its name, hosts or hyperparameters differ")
         if stranger.host in connected:
             raise Refused(f"{stranger.host} is connected already")
         answer = {"proof": proof(self._key, "leader", stranger.host, *stranger.nonces)}

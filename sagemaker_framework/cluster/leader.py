@@ -92,7 +92,7 @@ class Leader(ThreadedSession):
         except OSError as error:
             raise ConfigurationError(
                 f"the hosts of this job cannot meet at port {self.port} of {self.host}: {error.strerror}; "
-                "SAGEMAKER_FRAMEWORK_CLUSTER_PORT sets another, the same on all hosts"
+                "set another with SAGEMAKER_FRAMEWORK_CLUSTER_PORT, the same on all hosts"
             ) from error
         server.setblocking(False)
         return server

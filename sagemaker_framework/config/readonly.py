@@ -79,7 +79,7 @@ def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
     copied = "dict(env.hyperparameters)" if isinstance(self, dict) else "list(env.hosts)"
     raise TypeError(
         f"the environment is read-only: copy it, such as {copied}, and change the copy "
-        "(copy.deepcopy copies what is in it too)"
+        "(copy.deepcopy copies nested values too)"
     )
 
 

@@ -113,7 +113,7 @@ class ProcessResult:
 class Run(Protocol):
     """Runs a process to its end: `run(name, argv, env=..., cwd=...)`.  `EntryPoint.install` is given one.
 
-    This is the type of a function; no class has to inherit it.
+    This is the type of a function; a class need not inherit it.
     """
 
     def __call__(

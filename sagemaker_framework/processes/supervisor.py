@@ -396,9 +396,7 @@ class Supervisor:
                     running.pop(pid).end(returncode)
         for process in running.values():
             if not orphans.is_child(process.pid):
-                log.error(
-                    f"the exit code of {process.name} was taken by other code in this process: taking it as failed"
-                )
+                log.error(f"other code in this process took the exit code of {process.name}: treating it as failed")
                 process.end(_LOST)
 
 

@@ -53,7 +53,7 @@ def choose(env: TrainingEnv, parameter_servers: type[DistributionStrategy] | Non
     if asked == [_PARAMETER_SERVER]:
         raise ConfigurationError(
             f"the job asks for {_PARAMETER_SERVER}, for which this image has no strategy: parameter servers differ "
-            "from framework to framework, so the image's Trainer has to name its own (parameter_servers)"
+            "from framework to framework, so the image's Trainer must name its own (parameter_servers)"
         )
     if asked == ["sagemaker_mpi_enabled"] and env.is_modelparallel_enabled:
         module, name = "model_parallel", "ModelParallelStrategy"

@@ -63,7 +63,7 @@ Host *
     BatchMode yes
     # Above the session's own limit for a host that does not answer.
     ConnectTimeout 30
-    # The default, which is to resist computers of the future, takes a tenth of a second more of each connection.
+    # The default resists computers of the future, but takes a tenth of a second more for each connection.
     KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org
     ForwardAgent no
     ForwardX11 no
@@ -183,8 +183,8 @@ def _user() -> str:
         ) from error
     if os.path.basename(account.pw_shell) in ("nologin", "false"):
         raise ConfigurationError(
-            f"the account of {account.pw_name} has {account.pw_shell} for a shell, by which ssh, and so MPI on several "
-            "hosts, can run nothing: give it one with usermod --shell in the Dockerfile"
+            f"the account of {account.pw_name} has {account.pw_shell} as its shell, with which ssh, and so MPI on "
+            "several hosts, cannot run anything: set another with usermod --shell in the Dockerfile"
         )
     return account.pw_name
 

@@ -121,7 +121,9 @@ class LauncherStrategy(DistributionStrategy):
             log.info(f"waiting for {self.launcher} to start ranks on this host")
         elif self._launch.stopped_by is None:
             self._launch.fail(
-                FrameworkError(f"{self.launcher} has started no rank on this host within {limit:g} s: see what it says")
+                FrameworkError(
+                    f"{self.launcher} has started no rank on this host within {limit:g} s: look at its output"
+                )
             )
 
     # -- when ranks fail, or must stop -------------------------------------------------------

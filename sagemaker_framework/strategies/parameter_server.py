@@ -129,7 +129,9 @@ class ParameterServerStrategy(DistributionStrategy):
     def advertise(self) -> Mapping[str, Any]:
         wanted = self.ports()
         if not isinstance(wanted, Mapping) or not all(_is_port(port) for port in wanted.values()):
-            raise TrainerError(f"{type(self).__name__}.ports returned {wanted!r}, not numbers from 0 to 65535 by names")
+            raise TrainerError(
+                f"{type(self).__name__}.ports returned {wanted!r}, not a mapping of names to numbers from 0 to 65535"
+            )
         ports: dict[str, int] = {}
         for name in wanted:
             given = self.fixed_port(name)

@@ -181,7 +181,7 @@ class TorchrunStrategy(LauncherStrategy):
         env = launch.program_env
         for name in _OURS:
             if env.pop(f"PET_{name.upper()}", None) is not None:
-                log.warning(f"left out PET_{name.upper()}: the hosts of the job agree on who meets where")
+                log.warning(f"ignored PET_{name.upper()}: the hosts of the job agree on where processes meet")
         if self.may_start_again():
             # Each attempt gets a store of its own: in a shared one, Gloo finds the addresses of the last attempt.
             env.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")

@@ -48,7 +48,7 @@ class Report:
             with open(self._reserve, "wb") as file:
                 file.write(b" " * _RESERVED)
         except OSError as error:
-            log.debug(f"no room for a failure file could be set aside: {error}")
+            log.debug(f"no disk space could be reserved for a failure file: {error}")
 
     def success(self) -> None:
         """Write the success files."""

@@ -158,7 +158,7 @@ class JobRun:
         elif self._process is not None:
             log.info(
                 "the job lasts until the programs of other hosts have ended, "
-                f"whatever becomes of {self._process.name} here"
+                f"even if {self._process.name} ends earlier here"
             )
         else:
             self._signals.subscribe(Once(lambda signum: self._ask(None, signum)))
@@ -230,8 +230,8 @@ class JobRun:
         counted = self._taking_part(payloads) if self._strategy.is_distributed else payloads
         if not any(each.get("completes_job") for each in counted.values()):
             raise TrainerError(
-                f"{type(self._strategy).__name__}: on no host is there a program to wait for: "
-                "command returned None, or completes_job False, on every one"
+                f"{type(self._strategy).__name__}: no host has a program to wait for: "
+                "on every one, command returned None or completes_job returned False"
             )
         return {}
 

@@ -626,7 +626,7 @@ def test_a_host_that_takes_no_part_does_not_decide(cluster: MakeCluster) -> None
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    assert cause.startswith("algo-2 (host 2 of 3): Servers: on no host is there a program to wait for")
+    assert cause.startswith("algo-2 (host 2 of 3): Servers: no host has a program to wait for")
     assert_all_failed(ended, cause)
 
 

@@ -514,7 +514,7 @@ def test_daemons_that_do_not_start(cluster: MakeCluster, mpirun: Mpirun) -> None
     ended = job.finish(SOON + 10)
 
     assert_all_failed(
-        ended, "algo-1 (host 1 of 2): mpirun has started no rank on this host within 8 s: see what it says", 1
+        ended, "algo-1 (host 1 of 2): mpirun has started no rank on this host within 8 s: look at its output", 1
     )
 
 

@@ -458,7 +458,7 @@ def test_a_strategy_that_runs_nothing_anywhere_fails_the_job(image: Image) -> No
         """)
 
     assert 1 == ended.returncode
-    assert ended.cause.startswith("Idle: on no host is there a program to wait for: command returned None")
+    assert ended.cause.startswith("Idle: no host has a program to wait for: on every one, command returned None")
 
 
 def test_a_host_outside_of_the_distributions_groups_runs_by_itself(image: Image) -> None:
@@ -549,7 +549,7 @@ def test_a_hook_that_changes_the_environment(image: Image) -> None:
 
     assert ended.cause == (
         "MyTrainer.pre_train failed: TypeError: the environment is read-only: copy it, such as "
-        "dict(env.hyperparameters), and change the copy (copy.deepcopy copies what is in it too)"
+        "dict(env.hyperparameters), and change the copy (copy.deepcopy copies nested values too)"
     )
 
 

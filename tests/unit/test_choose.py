@@ -77,7 +77,7 @@ def test_strategies_that_contradict_each_other(job: Job) -> None:
 
 def test_parameter_servers_are_for_the_image(job: Job) -> None:
     """Where the image has no parameter servers of its own, the error says who has to bring them."""
-    with pytest.raises(ConfigurationError, match=r"sagemaker_parameter_server_enabled, .* Trainer has to name its own"):
+    with pytest.raises(ConfigurationError, match=r"sagemaker_parameter_server_enabled, .* Trainer must name its own"):
         chosen(job, sagemaker_parameter_server_enabled="true")
 
 

@@ -169,7 +169,7 @@ def test_ports_that_are_none(job: Job, tmp_path: Path, ports: str) -> None:
     job.hyperparameters["sagemaker_parameter_server_enabled"] = True
     job.program("print('ran')")
 
-    assert f"Servers.ports returned {ports}, not numbers from 0 to 65535 by names" == job.run().cause
+    assert f"Servers.ports returned {ports}, not a mapping of names to numbers from 0 to 65535" == job.run().cause
 
 
 def test_a_server_that_dies(job: Job, tmp_path: Path) -> None:
