@@ -331,11 +331,9 @@ class LeaderState:
             return False
         waited = now - self._closing_at
         unheard = self.hosts.keys() - self.connected.keys() - self._left - self._lost - {self.host}
-        has_failed = self._failed_at is not None
-        if has_failed and self.verdict is None:
+        if self._failed_at is not None and self.verdict is None:
             return False
-        is_bad = has_failed or self.stopped_by is not None
-        if unheard and is_bad and waited < timing.LATECOMERS:
+        if unheard and waited < timing.LATECOMERS:
             return False
         # In a job that is being stopped, hosts need not say goodbye: each ends when its program has.
         heard = self._acknowledged if self.stopped_by is not None else set()
@@ -398,7 +396,6 @@ class FollowerState:
         self._own: Failure | None = None
         self._stop_asked: int | None = None
         self._is_stopping = self._is_done = self._is_closing = False
-        self._verdict: Failure | None = None
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Handle an event; return the actions to take, in order."""
@@ -438,9 +435,11 @@ class FollowerState:
     def _on_lost(self, why: str, at: float) -> Iterator[Action]:
         """Go on without the leader, which is gone, or was never there."""
         self.is_over = True
-        if self._stop_asked is not None and not self._is_stopping and self._own is None:
+        if self._is_stopping or self._is_done:
+            pass  # The leader has said how the job ends.
+        elif self._stop_asked is not None and self._own is None:
             yield StopHost(self._stop_asked)  # The leader was asked to stop, too, and has ended.
-        elif not self._is_stopping and not self._is_done and self._verdict is None:
+        else:
             cause = f"{self._leaders_place}: the leader {why}"
             loss = Failure(self.leader, cause, raised_at=at, kind=HOST_LOST)
             yield Interrupt(loss)
@@ -470,7 +469,7 @@ class FollowerState:
             self._is_stopping = True
             yield Send(self.leader, messages.ack())
             yield StopHost(event.signum)
-        elif self._verdict is None:
+        else:
             self._stop_asked = event.signum
             self._give_up_at = min(self._give_up_at, now + timing.LAST_ATTEMPTS)
             yield from self._send(messages.stop(event.signum, event.insists))
@@ -503,7 +502,6 @@ class FollowerState:
         yield Interrupt(event.failure)
 
     def _on_decided(self, event: Decided, now: float) -> Iterator[Action]:
-        self._verdict = event.failure
         yield Interrupt(event.failure)
         yield SetVerdict(event.failure)
         yield from self._leave()

@@ -36,6 +36,7 @@ from sagemaker_framework.cluster.events import (
     StopRequested,
     Tell,
     Tick,
+    Waiting,
 )
 from sagemaker_framework.cluster.protocol import FollowerState, LeaderState
 from sagemaker_framework.failures import CAUSE, CONSEQUENCE, HOST_LOST, Failure
@@ -157,6 +158,16 @@ def test_hosts_that_wait_are_told_for_whom() -> None:
 
     late = "algo-3, algo-4, algo-5, algo-6, algo-7 and 1 more"
     assert [Tell(f"waiting for {late} to be ready"), Send("algo-2", messages.waiting("ready", late))] == done
+
+
+def test_the_log_says_what_a_host_does_that_is_late() -> None:
+    """The leader knows it of itself, and of hosts that are connected."""
+    job = Leading(HOSTS, connected=False)
+    job.hear(Connected("algo-2"), Arrived("algo-3", "ready", {}))
+    told = [action.text for action in job.wait(11) if isinstance(action, Tell)]
+
+    late = "algo-1 (connected, still preparing), algo-2 (connected, still preparing)"
+    assert [f"waiting for {late} to be ready"] == told
 
 
 def test_a_host_whose_name_has_resolved_has_only_not_connected() -> None:
@@ -485,6 +496,14 @@ def test_a_host_that_fails_may_not_know_that_the_job_is_being_stopped() -> None:
     assert [Close()] == job.hear(Tick(), after=0.2)
 
 
+def test_the_leader_does_not_leave_before_its_verdict() -> None:
+    """It waits, although all that is known may be a consequence."""
+    job = Leading(HOSTS[:2])
+    job.hear(fails("algo-1", kind=CONSEQUENCE), Acknowledged("algo-2"), Closing())
+
+    assert [] == job.wait(timing.FAREWELL + 0.5)
+
+
 def test_a_leader_that_has_failed_waits_for_hosts_that_may_still_come() -> None:
     """A host that starts a little later would wait for the leader for 15 minutes."""
     job = Leading(connected=False)
@@ -574,6 +593,51 @@ def test_a_follower_that_has_failed_tries_for_a_few_seconds_more() -> None:
     assert [Close()] == host.hear(Tick(), after=timing.LAST_ATTEMPTS)[-1:]
 
 
+def test_a_follower_that_is_stopped_tries_for_a_few_seconds_more() -> None:
+    """Then it stops without the leader's word."""
+    host = Following(connected=False)
+    host.hear(StopRequested("algo-2", 15), AttemptFailed("refused"))
+
+    assert [] == host.hear(AttemptFailed("refused"), after=timing.LAST_ATTEMPTS - 0.1)
+    assert [StopHost(15), Close()] == host.hear(AttemptFailed("refused"), after=0.2)
+
+
+def test_a_follower_says_for_which_leader_it_waits() -> None:
+    """Every 10 s, with what the problem is."""
+    host = Following(connected=False)
+    told = [host.hear(AttemptFailed("refused"), after=1) for _ in range(25)]
+
+    assert [Tell("waiting for the leader algo-1: refused")] == told[9] == told[19]
+    assert 2 == sum(map(bool, told))
+
+
+@pytest.mark.parametrize("message", [fails("algo-2"), StopRequested("algo-2", 15)])
+def test_a_follower_that_closes_says_first_why(message: Event) -> None:
+    """As soon as it reaches the leader, which it still tries; then it leaves."""
+    host = Following(connected=False)
+
+    assert [] == host.hear(message, Closing())
+    assert [Send("algo-1", messages.bye()), Close()] == host.hear(Connected("algo-1"))[-2:]
+
+
+def test_a_follower_that_has_nothing_to_say_closes_at_once() -> None:
+    """It does so before it has reached the leader, and afterwards."""
+    apart = Following(connected=False)
+    apart.hear(Arrived("algo-2", "ready", {}))
+
+    assert [Close()] == apart.hear(Closing())
+    assert [Send("algo-1", messages.bye()), Close()] == Following().hear(Closing())
+
+
+def test_a_follower_that_has_left_hears_nothing_more() -> None:
+    """Nothing is done, whatever still comes."""
+    for last in (Decided(Failure("algo-3", "algo-3 fails")), Disconnected("algo-1", "went away"), Closing()):
+        host = Following()
+        host.hear(last)
+
+        assert [] == host.hear(StopRequested("algo-1", 15), Tick(), Disconnected("algo-1", "went away"), after=1000)
+
+
 def test_a_follower_answers_when_it_hears_of_a_failure() -> None:
     """It stops, and says that it has nothing to add."""
     failure = Failure("algo-3", "algo-3 fails")
@@ -603,6 +667,33 @@ def test_a_follower_that_is_asked_to_stop_stops_when_the_leader_is_gone() -> Non
     host.hear(StopRequested("algo-2", 15))
 
     assert [StopHost(15), Close()] == host.hear(Disconnected("algo-1", "went away"))
+
+
+def test_a_follower_that_has_failed_itself_says_so_when_the_leader_is_gone() -> None:
+    """It does so also where it has been asked to stop."""
+    host = Following()
+    host.hear(fails("algo-2"), StopRequested("algo-2", 15))
+
+    (cause,) = verdicts(host.hear(Disconnected("algo-1", "went away")))
+    assert "algo-2 fails; and algo-1 (host 1 of 3): the leader went away" == cause
+
+
+@pytest.mark.parametrize("word", [StopRequested("algo-1", 15), Completed("done", {})])
+def test_the_leader_may_go_when_it_has_said_how_the_job_ends(word: Event) -> None:
+    """A host that was asked to stop is told so once, and not at all once success is declared."""
+    host = Following()
+    host.hear(StopRequested("algo-2", 15), word)
+
+    assert [Close()] == host.hear(Disconnected("algo-1", "went away"))
+
+
+def test_a_follower_that_waits_in_vain_says_for_whom() -> None:
+    """The leader, which should have said so, is there, but says nothing."""
+    host = Following()
+    host.hear(Arrived("algo-2", "ready", {}), Waiting("ready", "algo-3"))
+
+    (cause,) = verdicts(host.hear(Heard("algo-1"), Tick(), after=900 + timing.LEADER_SAYS_WHO))
+    assert cause.endswith("the leader has not said for 910 s that all hosts are ready: waiting for algo-3")
 
 
 def test_a_follower_gives_signs_of_life() -> None:
