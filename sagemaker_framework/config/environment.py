@@ -30,8 +30,8 @@ class TrainingEnv(Mapping["str", "Any"], Record):
     copy. `dict(env.hyperparameters)` and `list(env.hosts)` are plain copies whose nested values are still read-only;
     `copy.deepcopy` makes a copy that is plain throughout.
 
-    Beside the attributes: `is_enabled(distribution)`, `to_cmd_args(hyperparameters)`, `to_env_vars()`, `distributions`,
-    `leader`, `is_leader`.
+    Methods and properties: `is_enabled(distribution)`, `to_cmd_args(hyperparameters)`, `to_env_vars()`,
+    `distributions`, `leader`, `is_leader`.
 
     Attributes:
         hyperparameters: the decoded hyperparameters of the user's program.
