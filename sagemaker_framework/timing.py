@@ -24,6 +24,8 @@ LEFTOVER_GRACE = 5.0
 
 #: From the last output of a process, such as a traceback, until its end, if both count as one event.
 LAST_WORDS = 1.0
+#: From when a process that writes nothing begins to end, and closes its connections, until it has ended, at least.
+TIDYING = 0.05
 #: Between the failures of a program and of its server, if their order cannot be known.
 TOGETHER = 0.3
 #: From a program's failure until the end of a server whose own exception may still be the cause. Longer than TOGETHER,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 
@@ -12,7 +11,7 @@ from sagemaker_framework.cluster.admission import Introduction, Refused
 from sagemaker_framework.cluster.events import AttemptFailed, Beat, Connected, Disconnected, Heard, Send, Tick
 from sagemaker_framework.cluster.protocol import TICK, FollowerState
 from sagemaker_framework.cluster.thread import ThreadedSession
-from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce
+from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce, wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ class Follower(ThreadedSession):
 
     def _wait(self, readable: list[Connection], seconds: float) -> bool:
         """Wait until there is something to read or to handle.  Return True if there is something to read."""
-        sources: list[Connection | int] = [*readable, self._awake]
-        ready, _, _ = select.select(sources, [each for each in readable if each.waits], [], seconds)
+        ready = wait([*readable, self._wakeup], [each for each in readable if each.waits], seconds)
         self._run_pending()
         for each in readable:
             each.flush()
@@ -68,6 +66,8 @@ class Follower(ThreadedSession):
             sock = socket.create_connection((self.leader, self.port), timeout=timing.ATTEMPT)
         except socket.gaierror as error:
             return f"its name does not resolve ({error.strerror})"
+        except UnicodeError as error:
+            return f"its name is not a name of a host ({error})"
         except OSError as error:
             return f"port {self.port}: {error.strerror or error}"
         connection = Connection(sock)
@@ -88,7 +88,7 @@ class Follower(ThreadedSession):
         introduction = Introduction(self.host, self.key, nonce())
         connection.send(introduction.hello())
         while True:
-            if not select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not wait([connection], [], deadline - time.monotonic()):
                 raise ConnectionLost("it does not answer")
             for message in connection.receive():
                 answer = introduction.answer(message)
@@ -104,7 +104,7 @@ class Follower(ThreadedSession):
             self._handle(Heard(self.leader))
             for message in connection.receive():
                 self._handle(messages.from_leader(self.leader, message))
-        except (ConnectionLost, ValueError) as error:
+        except (ConnectionLost, ValueError, TypeError, OverflowError) as error:
             self._handle(Disconnected(self.leader, f"went away: the connection is lost ({error})"))
 
     def _do(self, action: Any) -> None:

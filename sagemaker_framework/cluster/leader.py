@@ -24,7 +24,7 @@ from sagemaker_framework.cluster.events import (
 from sagemaker_framework.cluster.names import Resolver
 from sagemaker_framework.cluster.protocol import TICK, LeaderState
 from sagemaker_framework.cluster.thread import ThreadedSession
-from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce
+from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce, wait
 from sagemaker_framework.errors import ConfigurationError
 
 TYPE_CHECKING = False
@@ -66,7 +66,7 @@ class Leader(ThreadedSession):
         self._selector = selectors.DefaultSelector()
         self._server = self._listen()
         self._selector.register(self._server, selectors.EVENT_READ, None)
-        self._selector.register(self._awake, selectors.EVENT_READ, None)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, None)
         self._peers: set[_Peer] = set()
         self._by_host: dict[str, _Peer] = {}
         self._held: dict[str, list[_Peer]] = {}  # those that said hello before their names resolved
@@ -130,9 +130,13 @@ class Leader(ThreadedSession):
     def _flush(self, seconds: float) -> None:
         """Send what is left, for at most so many seconds."""
         deadline = time.monotonic() + seconds
-        for peer in self._peers:
-            if peer.is_in:
-                peer.connection.drain(deadline)
+        left = [peer.connection for peer in self._peers if peer.is_in]
+        while left and time.monotonic() < deadline:
+            for connection in left:
+                connection.flush()
+            left = [connection for connection in left if connection.waits]
+            if left:
+                wait([], left, deadline - time.monotonic())
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -197,7 +201,7 @@ class Leader(ThreadedSession):
                 self._handle(Heard(peer.host))
             for message in peer.connection.receive():
                 self._on_message(peer, message)
-        except (ConnectionLost, KeyError, TypeError, ValueError) as error:
+        except (ConnectionLost, KeyError, TypeError, ValueError, OverflowError) as error:
             self._drop(peer)
             if peer.is_in:
                 self._handle(Disconnected(peer.host, f"went away: its connection is lost ({error})"))

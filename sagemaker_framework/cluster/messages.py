@@ -124,7 +124,7 @@ def stop(signum: int, insists: bool = False) -> Message:
 
 def _phase(message: Mapping[str, Any]) -> str:
     phase = message.get("phase")
-    if phase not in PHASES:
+    if not isinstance(phase, str) or phase not in PHASES:
         raise ValueError(f"there is no phase {phase!r}")
     return str(phase)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from abc import abstractmethod
@@ -27,6 +26,7 @@ from sagemaker_framework.cluster.phases import place
 from sagemaker_framework.cluster.session import Session
 from sagemaker_framework.errors import FrameworkError, JobStopped
 from sagemaker_framework.failures import Failure
+from sagemaker_framework.wakeup import Wakeup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ class ThreadedSession(Session):
         self._is_closed = False
         self._is_settled = threading.Event()  # there is a verdict, or a stop, or no leader
         self._events: deque[Event] = deque()
-        self._awake, self._wakeup = os.pipe()
-        for end in (self._awake, self._wakeup):
-            os.set_blocking(end, False)
+        self._wakeup = Wakeup()
         self._thread = threading.Thread(target=self._run_safely, name="cluster", daemon=True)
 
     def start(self) -> None:
@@ -145,10 +143,7 @@ class ThreadedSession(Session):
     def _call_soon_threadsafe(self, event: Event) -> None:
         """Have the thread handle an event; a signal handler may call it."""
         self._events.append(event)
-        try:
-            os.write(self._wakeup, b".")
-        except BlockingIOError:
-            pass  # It is awake already.
+        self._wakeup.wake()
 
     # -- in the session's thread ---------------------------------------------------------------
 
@@ -177,11 +172,7 @@ class ThreadedSession(Session):
 
     def _run_pending(self) -> None:
         """Handle the events of other threads."""
-        try:
-            while os.read(self._awake, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        self._wakeup.drain()
         while self._events:
             self._handle(self._events.popleft())
 

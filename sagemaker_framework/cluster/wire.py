@@ -16,8 +16,14 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, Protocol
+
+    class HasFileno(Protocol):
+        """An object with a file descriptor."""
+
+        def fileno(self) -> int: ...
+
 
 _STRANGER_LINE = 1024  # bytes; the longest line before the other side has proved who it is
 _LINE = 16 << 20
@@ -97,7 +103,7 @@ class Connection:
     def drain(self, deadline: float) -> None:
         """Send what is left, waiting until `deadline` (seconds, `time.monotonic`) at most."""
         while self._outgoing and (left := deadline - time.monotonic()) > 0:
-            select.select([], [self._socket], [], left)
+            wait([], [self], left)
             self.flush()
 
     def receive(self) -> Iterator[dict[str, Any]]:
@@ -151,6 +157,25 @@ class Connection:
     def close(self) -> None:
         """Close the connection; what has not been sent is lost."""
         self._socket.close()
+
+
+def wait(readable: Sequence[HasFileno], writable: Sequence[HasFileno], seconds: float) -> list[HasFileno]:
+    """Wait until one of these can be read, or written to, for at most so many seconds.
+
+    By poll(), since select() takes no file descriptor above 1,023: a leader has one for each host.
+
+    Returns:
+        Those of `readable` that can be read, or are closed.
+    """
+    poll = select.poll()
+    wanted: dict[int, int] = {}
+    for sources, event in ((readable, select.POLLIN), (writable, select.POLLOUT)):
+        for source in sources:
+            wanted[source.fileno()] = wanted.get(source.fileno(), 0) | event
+    for descriptor, events in wanted.items():
+        poll.register(descriptor, events)
+    ready = {descriptor for descriptor, events in poll.poll(max(0.0, seconds) * 1000) if events & ~select.POLLOUT}
+    return [source for source in readable if source.fileno() in ready]
 
 
 def nonce() -> str:

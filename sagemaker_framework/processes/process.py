@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 else:
     Protocol = object  # Importing typing would take a launcher longer than reading the configuration.
 
-_TIDYING = 0.05  # seconds; the end of a process takes at least that long
 #: Exit codes of a process that others have killed.
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
@@ -179,7 +178,7 @@ class Process:
         if self._ended_at - last_words < timing.LAST_WORDS:
             return min(last_words, self._ended_at)
         # Others notice that an interpreter closes its connections, some time before it has ended.
-        return self._ended_at - (_TIDYING if (self.returncode or 0) > 0 else 0)
+        return self._ended_at - (timing.TIDYING if (self.returncode or 0) > 0 else 0)
 
     @property
     def has_raised(self) -> bool:

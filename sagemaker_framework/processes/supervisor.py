@@ -293,9 +293,10 @@ class Supervisor:
 
     def _raise_for_the_missing(self) -> None:
         if self._missing():
-            missing = self._all_missing(None)[0]
-            self._stop(missing)
-            raise self._result(missing, needed_by="the job").error()
+            missing = self._all_missing(None)
+            for each in missing:
+                self._stop(each)
+            raise first_to_fail(None, [self._result(each, needed_by="the job") for each in missing]).error()
 
     def _result(self, process: Process, needed_by: str = "") -> ProcessResult:
         assert process.returncode is not None

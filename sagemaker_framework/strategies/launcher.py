@@ -186,10 +186,9 @@ class LauncherStrategy(DistributionStrategy):
                 raise JobStopped(result.stopped_by)
         elif not result.exit_code:
             return None
-        if result.stopped_by is not None:
-            failed = [rank for rank in self.last() if rank.returncode]
-            if failed:
-                return self._error(min(failed, key=lambda rank: rank.ended_at), result.stopped_by)
+        failed = [self._error(rank, result.stopped_by) for rank in self.last() if rank.returncode]
+        if result.stopped_by is not None and failed:
+            return first_error(failed, self.env.current_host)
         return self._first_failure(result)
 
     def _first_failure(self, result: ProcessResult) -> FrameworkError:
@@ -206,9 +205,9 @@ class LauncherStrategy(DistributionStrategy):
         if stopped_by is not None and not self.last():
             words = f"the job was stopped by {signal_name(stopped_by)} before its program ran on this host"
             raise ProgramError(words, 128 + stopped_by)
-        failed = [rank for rank in self.last() if rank.returncode]
+        failed = [self._error(rank, stopped_by) for rank in self.last() if rank.returncode]
         if failed:
-            raise self._error(failed[0], stopped_by)
+            raise first_error(failed, self.env.current_host)
         return {}
 
     def _settle(self, stopped_by: int | None) -> None:

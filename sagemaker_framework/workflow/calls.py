@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import CoroutineType
 
 from sagemaker_framework.entry_point import EntryPoint
@@ -28,6 +29,11 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
+#: The hooks whose result is sent to other hosts, as a JSON object of at most so many bytes.
+_SENT = frozenset({"advertise", "plan", "summary"})
+_MOST_SENT = 8 << 20
+
+
 def call_hook(hook: Callable[..., T], *args: Any) -> T:
     """Call a hook, and check the type of its result.
 
@@ -41,10 +47,32 @@ def call_hook(hook: Callable[..., T], *args: Any) -> T:
     owner, name = getattr(hook, "__self__", None), _name(hook)
     what = hook.__qualname__ if owner is None else f"{type(owner).__name__}.{name}"
     returned = call(what, hook, *args)
+    if name in _SENT:
+        return _as_sent(what, returned)
     wanted, is_wanted = _RETURNED.get(name, ("", None))
     if is_wanted and not is_wanted(returned):
         raise TrainerError(f"{what} returned {returned!r}, not {wanted}")
     return returned
+
+
+def _as_sent(what: str, returned: T) -> T:
+    """Return what other hosts get of a hook's result, so that the host that made it sees the same.
+
+    Raises:
+        TrainerError: it is not a JSON object, or too large.
+    """
+    import json
+
+    try:
+        text = json.dumps(returned) if isinstance(returned, Mapping) else ""
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TrainerError(f"{what} returned what cannot be sent to other hosts as JSON: {error}") from error
+    if not text:
+        raise TrainerError(f"{what} returned {returned!r}, not a mapping that can be sent to other hosts as JSON")
+    if len(text) > _MOST_SENT:
+        raise TrainerError(f"{what} returned {len(text):,} bytes of JSON; {_MOST_SENT:,} can be sent to other hosts")
+    sent: T = json.loads(text)
+    return sent
 
 
 def _name(hook: Callable[..., object]) -> str:

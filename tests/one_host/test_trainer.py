@@ -749,6 +749,44 @@ def test_a_nested_attribute_can_be_named(image: Image) -> None:
     assert "in\n" == image.run("class A:\n  @staticmethod\n  def go(): print('in')", "A.go").stdout
 
 
+@pytest.mark.parametrize("hook", ["advertise", "plan", "summary"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("None", "returned None, not a mapping that can be sent to other hosts as JSON"),
+        ("{'ports': {1, 2}}", "returned what cannot be sent to other hosts as JSON: Object of type set is not JSON"),
+        ("{'x': 'x' * 9_000_000}", "returned 9,000,009 bytes of JSON; 8,388,608 can be sent to other hosts"),
+    ],
+)
+def test_what_hosts_cannot_be_sent_is_the_hooks_mistake(image: Image, hook: str, value: str, said: str) -> None:
+    """The failure names the hook, on one host too, and not the connection that it would break."""
+    ended = image.run(f"""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Odd(SingleProcessStrategy):
+            def {hook}(self, *args): return {value}
+        class MyTrainer(Trainer):
+            def strategy(self): return Odd(self.env)
+        """)
+
+    assert ended.cause.startswith(f"Odd.{hook} {said}")
+
+
+def test_a_host_sees_of_its_own_advert_what_others_see(image: Image) -> None:
+    """Also on one host, keys are strings and tuples are lists: what works there works on two."""
+    image.job.program("import os; print(os.environ['SEEN'])")
+    ended = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Odd(SingleProcessStrategy):
+            def advertise(self): return {1: (2, 3)}
+            def plan(self, adverts): return adverts["algo-1"]
+            def env_vars(self): return {"SEEN": repr(dict(self.plan_result))}
+        class MyTrainer(Trainer):
+            def strategy(self): return Odd(self.env)
+        """)
+
+    assert "{'1': [2, 3]}\n" == ended.stdout
+
+
 @pytest.mark.parametrize("name", ["hosts", "is_leader"])
 def test_a_strategy_does_not_choose_its_hosts(image: Image, name: str) -> None:
     """Overriding what the job decides is told as a mistake, with what decides it."""

@@ -16,6 +16,7 @@ from sagemaker_framework.processes import rank_wrapper
         ("FAILURE_GRACE", "DEFAULT_GRACE", "a failed job is given no more time than one that saves a checkpoint"),
         ("LEFTOVER_GRACE", "FAILURE_GRACE", "what a program has left is needed less than the program"),
         ("LEAST_GRACE", "LEFTOVER_GRACE", "the least is the least"),
+        ("TIDYING", "TOGETHER", "when a process began to end is known better than which of two did"),
         ("TOGETHER", "LAST_WORDS", "what a process wrote at its end is known when ends are compared"),
         ("TOGETHER", "SERVER_ENDS", "a server that tidies up is heard"),
         ("TOGETHER", "LEAST_WINDOW", "hosts compare no sooner than processes do"),
