@@ -499,7 +499,7 @@ def test_an_account_that_can_run_nothing(cluster: MakeCluster, mpirun: Mpirun) -
     ended = job.run(SOON)
 
     (cause,) = {host.cause for host in ended.values()}
-    assert cause.startswith("algo-2 (host 2 of 2): the account of root has /usr/sbin/nologin for a shell")
+    assert cause.startswith("algo-2 (host 2 of 2): the account of root has /usr/sbin/nologin as its shell")
     assert_all_failed(ended, cause, 1)
 
 
