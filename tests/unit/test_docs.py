@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,18 @@ def test_the_example_of_a_changed_environment_works(job: Job, tmp_path: Path) ->
     job.program("import sys; print(sys.argv[1:])")
 
     assert "['--seed', '1']\n" == job.run().stdout
+
+
+def test_a_job_by_hand_runs(tmp_path: Path) -> None:
+    """The lines of docs/environment.md run a job as they stand, and its program gets the hyperparameter."""
+    (lines,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/environment.md").read_text(), re.DOTALL)
+    (tmp_path / "train").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sagemaker_framework train\n')
+    (tmp_path / "train").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+
+    assert "['train.py', '--epochs', '3']\n" == said.stdout
+    assert (tmp_path / "ml/output/success").exists()
 
 
 @pytest.mark.parametrize("at", range(len(python_blocks("docs/hooks.md")) if (ROOT / "docs/hooks.md").exists() else 0))
