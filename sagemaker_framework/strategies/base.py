@@ -106,8 +106,8 @@ class DistributionStrategy(ABC):
     - `is_idle()`: True once nothing is left to stop on a host that only serves
     - `check_exit(result)`: the failure that the end of `command` means, if any
     - `summary()`: the payload that says how this host's part went
+    - `close()`: always; before `verify`, which must not use what `close` releases
     - `verify(summaries)`: on the leader, checks that all went well on all hosts
-    - `close()`: always, once `advertise` has been called
 
     For subclasses: `env`, `is_leader`, `hosts()`.
 
@@ -235,21 +235,25 @@ class DistributionStrategy(ABC):
     def summary(self) -> Mapping[str, Any]:
         """Return the payload that tells the leader how this host's part went, a JSON object.
 
-        Called once, by the Trainer, when the programs of all hosts have ended well. Raise to fail the job.
+        Called once, by the Trainer, when this host's program has ended well, and all others have or the job is being
+        stopped. Raise to fail the job.
         """
         return {}
+
+    def close(self) -> None:
+        """Release what this host holds, such as temporary files.
+
+        Always called by the Trainer; once more if the job fails after it, as `verify` may make it.
+        """
 
     def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:
         """Check that all went well on all hosts.
 
-        Called once, by the Trainer, on the leader, last. Raise to fail the job.
+        Called once, by the Trainer, on the leader, last: `close` has been called. Raise to fail the job.
 
         Args:
             summaries: the results of `summary` on the hosts that take part, by host.
         """
-
-    def close(self) -> None:
-        """Release what this host holds, such as temporary files.  Always called by the Trainer, at the end."""
 
 
 def are_strings(value: object) -> bool:

@@ -484,10 +484,10 @@ def test_a_host_outside_of_the_distributions_groups_runs_by_itself(image: Image)
 
 
 def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> None:
-    """On one host too, each hook is called once, and `close` after all others."""
+    """On one host too, each hook is called once, in the order of the class's docstring."""
     told = image.run("""
         from sagemaker_framework import SingleProcessStrategy, Trainer
-        HOOKS = "advertise plan command env_vars start_servers completes_job summary verify close".split()
+        HOOKS = "advertise plan command env_vars start_servers completes_job summary close verify".split()
         class Telling(SingleProcessStrategy):
             pass
         def tell(name):
@@ -502,8 +502,44 @@ def test_a_strategys_hooks_are_called_in_the_documented_order(image: Image) -> N
         """).stdout.split("\n")
 
     before = ["advertise", "plan", "command", "env_vars", "start_servers", "completes_job"]
-    assert sorted([*before, "the program", "summary", "verify", "close", ""]) == sorted(told)
-    assert [*before, "the program", "summary"] == told[: len(before) + 2]
+    assert [*before, "the program", "summary", "close", "verify", ""] == told
+
+
+def test_close_is_called_again_if_the_job_fails_after_it(image: Image) -> None:
+    """A `verify` that raises comes after `close`, which is then called a second time."""
+    told = image.run("""
+        from sagemaker_framework import FrameworkError, SingleProcessStrategy, Trainer
+        class Telling(SingleProcessStrategy):
+            def close(self): print("close", flush=True)
+            def verify(self, summaries): raise FrameworkError("a rank is missing")
+        class MyTrainer(Trainer):
+            def strategy(self): return Telling(self.env)
+        """)
+
+    assert "the program\nclose\nclose\n" == told.stdout
+    assert "a rank is missing" == told.cause
+
+
+def test_a_stopped_job_has_a_summary(image: Image) -> None:
+    """`summary` is called for a program that ends well after a request to stop; `verify` is not."""
+    image.job.program("""
+        import os, signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.kill(os.getppid(), signal.SIGTERM)
+        signal.sigwait([signal.SIGTERM])
+        """)
+    told = image.run("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Telling(SingleProcessStrategy):
+            def summary(self):
+                print("summary", flush=True)
+                return {}
+            def verify(self, summaries): print("verify", flush=True)
+        class MyTrainer(Trainer):
+            def strategy(self): return Telling(self.env)
+        """)
+
+    assert ("summary\n", False) == (told.stdout, told.has_success_marker)
 
 
 @pytest.mark.parametrize("hook", ["advertise", "plan", "start_servers", "completes_job", "summary", "verify"])
