@@ -37,6 +37,9 @@ class EntryPoint(ABC):
             default the one that runs this framework.
         signals_group: True if a request to stop goes to all processes of the program's group at once, because the
             program itself does not pass it on.
+
+    Raises:
+        EntryPointError: `name` is None or empty, as `env.user_entry_point` is in a job that names no program.
     """
 
     name: str
@@ -44,8 +47,8 @@ class EntryPoint(ABC):
     interpreter: str = sys.executable
     signals_group: bool = False
 
-    def __init__(self, name: str, code_dir: str) -> None:
-        self.name = name
+    def __init__(self, name: str | None, code_dir: str) -> None:
+        self.name = _named(name)
         self.code_dir = code_dir
 
     @abstractmethod
@@ -233,11 +236,7 @@ def choose(name: str | None, code_dir: str) -> EntryPoint:
     Raises:
         EntryPointError: there is no name, or it leads out of the code folder.
     """
-    if not name:
-        raise EntryPointError(
-            "no entry point is named: set the hyperparameter sagemaker_program, or SAGEMAKER_PROGRAM in the image, "
-            "to the name of the program"
-        )
+    name = _named(name)
     if os.path.isabs(name) or ".." in name.split("/"):
         raise EntryPointError(f"the entry point {name!r} is outside of the code folder {code_dir}")
     path = os.path.join(code_dir, name)
@@ -250,7 +249,7 @@ def choose(name: str | None, code_dir: str) -> EntryPoint:
 
 def run(
     uri: str,
-    user_entry_point: str | Sequence[str],
+    user_entry_point: str | Sequence[str] | None,
     args: Sequence[str] | Mapping[str, str] | None = None,
     env_vars: Mapping[str, str] | None = None,
 ) -> None:
@@ -261,7 +260,8 @@ def run(
 
     Args:
         uri: the source of the code: an S3 URI, a local folder or archive.
-        user_entry_point: the program's name, such as `train.py`.
+        user_entry_point: the program's name, such as `train.py`; None, as in a job that names no program, is an
+            `EntryPointError`.
         args: the program's arguments.
         env_vars: the program's variables, except those of this process.
 
@@ -270,7 +270,7 @@ def run(
         JobStopped: this process was asked to stop meanwhile; its exit code is 0 if the program then ended well.
     """
     where = paths.current()
-    if not isinstance(user_entry_point, str):
+    if user_entry_point is not None and not isinstance(user_entry_point, str):
         uri, user_entry_point, args, env_vars = where.code, uri, user_entry_point, args  # type: ignore[assignment]
     from sagemaker_framework.config import settings
     from sagemaker_framework.processes.signals import listening
@@ -323,6 +323,16 @@ def environment(*env_vars: Mapping[str, str]) -> dict[str, str]:
 def announce(program: EntryPoint, argv: Sequence[str]) -> None:
     """Log the command that runs, and its folder."""
     log.info(f"running {program.name} in {program.code_dir}: {log.redact.command(argv)}")
+
+
+def _named(name: str | None) -> str:
+    """Return the name of a program, which must not be empty."""
+    if not name:
+        raise EntryPointError(
+            "no entry point is named: set the hyperparameter sagemaker_program, or SAGEMAKER_PROGRAM in the image, "
+            "to the name of the program"
+        )
+    return name
 
 
 def _module_name(name: str) -> str:

@@ -923,6 +923,11 @@ TRAINING_MODULE = [
         "MyTrainer.entry_point failed: TypeError",
         id="entry_point made wrongly",
     ),
+    case(
+        hook("def entry_point(self): return PythonEntryPoint(None, self.env.code_dir)"),
+        "no entry point is named: set the hyperparameter sagemaker_program",
+        id="entry_point made without a name",
+    ),
     case(hook("def strategy(self): raise OSError('x')"), "MyTrainer.strategy failed: OSError: x", id="strategy raises"),
     case(
         hook("def strategy(self): return None"),
@@ -1020,6 +1025,11 @@ TRAINING_MODULE = [
         id="exits 256, which the system cuts to 0",
     ),
     case(trainer("def f(): raise SystemExit(-1)", "f"), "called sys.exit(-1)", id="function exits -1", exit_code=255),
+    case(
+        trainer("def f(env): entry_point.run(env.module_dir, None, env.to_cmd_args(), env.to_env_vars())", "f"),
+        "no entry point is named: set the hyperparameter sagemaker_program",
+        id="function runs nothing",
+    ),
     case(
         trainer("def f(): entry_point.run('missing.py', [], {})", "f"),
         "'missing.py' is not in",

@@ -248,10 +248,10 @@ class MyTrainer(Trainer):
         return super().source() if self.env.user_entry_point else None
 
     def entry_point(self) -> EntryPoint:
-        name = self.env.user_entry_point or "train.ipynb"
-        if name.endswith(".ipynb"):
+        name = self.env.user_entry_point
+        if name and name.endswith(".ipynb"):
             return Notebook(name, self.env.code_dir)
-        if name.endswith(".sh"):
+        if name and name.endswith(".sh"):
             return ShellEntryPoint(name, self.env.code_dir)
         return ProfiledPython(name, self.env.code_dir)
 
@@ -291,7 +291,7 @@ def train(env: TrainingEnv) -> None:
     hosts: list[str] = list(env.hosts)
     parameters: dict[str, Any] = dict(env.hyperparameters)
     try:
-        entry_point.run(env.module_dir, env.user_entry_point or "train.py", env.to_cmd_args(), env.to_env_vars())
+        entry_point.run(env.module_dir, env.user_entry_point, env.to_cmd_args(), env.to_env_vars())
     except errors.ProgramError as error:
         log.error(f"{error} on one of {hosts}, with {sorted(parameters)}: exit code {error.exit_code}")
         raise
