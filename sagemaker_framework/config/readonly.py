@@ -76,10 +76,10 @@ def _advice(record: Record, name: str) -> str:
 
 
 def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
-    copied = "dict(env.hyperparameters)" if isinstance(self, dict) else "list(env.hosts)"
+    name = "hyperparameters" if isinstance(self, dict) else "hosts"
     raise TypeError(
-        f"the environment is read-only: copy it, such as {copied}, and change the copy "
-        "(copy.deepcopy copies nested values too)"
+        f"the environment is read-only: change a copy, such as copy.deepcopy(env.{name}); "
+        f"for the whole job, in the Trainer's __init__: super().__init__(env.evolve({name}=the_copy))"
     )
 
 

@@ -139,13 +139,13 @@ def test_no_attribute_can_be_set(job: Job) -> None:
 def test_nothing_in_it_can_be_changed(job: Job) -> None:
     """The dicts and lists of an environment, and those in them, refuse it; the error says what to do instead."""
     env = read(job, {"layers": "[64, 10]", "opt": '{"lr": [0.1]}'}, HETEROGENEOUS)
-    told = r"the environment is read-only: copy it, such as dict\(env\.hyperparameters\), and change the copy"
+    told = r"the environment is read-only: change a copy, such as copy\.deepcopy\(env\.hyperparameters\); for the"
 
     with pytest.raises(TypeError, match=told):
         env.hyperparameters["lr"] = 0.5
     with pytest.raises(TypeError, match=told):
         env["hyperparameters"]["opt"]["lr"] = 0.5
-    with pytest.raises(TypeError, match=r"copy it, such as list\(env\.hosts\)"):
+    with pytest.raises(TypeError, match=r"change a copy, such as copy\.deepcopy\(env\.hosts\)"):
         env.hosts.append("algo-4")
     for inner in (
         env.hyperparameters["layers"],

@@ -584,9 +584,27 @@ def test_a_hook_that_changes_the_environment(image: Image) -> None:
         """)
 
     assert ended.cause == (
-        "MyTrainer.pre_train failed: TypeError: the environment is read-only: copy it, such as "
-        "dict(env.hyperparameters), and change the copy (copy.deepcopy copies nested values too)"
+        "MyTrainer.pre_train failed: TypeError: the environment is read-only: change a copy, such as "
+        "copy.deepcopy(env.hyperparameters); for the whole job, in the Trainer's __init__: "
+        "super().__init__(env.evolve(hyperparameters=the_copy))"
     )
+
+
+def test_what_the_error_says_to_do_instead_works(image: Image) -> None:
+    """A deep copy can be changed at every depth, and becomes the job's when it is passed on."""
+    image.job.hyperparameters["opt"] = {"lr": [0.1]}
+    image.job.program("import os; print(os.environ['SM_HP_OPT'])")
+    ended = image.run("""
+        import copy
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def __init__(self, env):
+                the_copy = copy.deepcopy(env.hyperparameters)
+                the_copy["opt"]["lr"].append(0.5)
+                super().__init__(env.evolve(hyperparameters=the_copy))
+        """)
+
+    assert '{"lr":[0.1,0.5]}\n' == ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_dict_refuses(method: str) -> None:
     """Each method of dict that changes it raises a TypeError which says what to do instead."""
     value = read_only({0: 2, 3: 4})
 
-    with pytest.raises(TypeError, match=r"read-only: copy it, such as dict\(env\.hyperparameters\), and change the co"):
+    with pytest.raises(TypeError, match=r"read-only: change a copy, such as copy\.deepcopy\(env\.hyperparameters\); "):
         getattr(value, method)(*ARGUMENTS.get(method, ()))
     assert {0: 2, 3: 4} == value
 
@@ -65,7 +65,7 @@ def test_a_list_refuses(method: str) -> None:
     """Each method of list that changes it raises a TypeError which says what to do instead."""
     value = read_only([3, 2])
 
-    with pytest.raises(TypeError, match=r"read-only: copy it, such as list\(env\.hosts\), and change the copy"):
+    with pytest.raises(TypeError, match=r"read-only: change a copy, such as copy\.deepcopy\(env\.hosts\); "):
         getattr(value, method)(*ARGUMENTS.get(method, ()))
     assert [3, 2] == value
 
