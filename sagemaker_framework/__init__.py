@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sagemaker_framework import trainer as trainer
     from sagemaker_framework.config.environment import TrainingEnv as TrainingEnv
     from sagemaker_framework.config.files import training_env as training_env
+    from sagemaker_framework.config.settings import Settings as Settings
     from sagemaker_framework.entry_point import EntryPoint as EntryPoint
     from sagemaker_framework.entry_point import PythonEntryPoint as PythonEntryPoint
     from sagemaker_framework.entry_point import ShellEntryPoint as ShellEntryPoint
@@ -51,6 +52,7 @@ _HOMES = {
     "Ranks": "processes.rank_server",
     "Run": "processes.process",
     "SMDDPStrategy": "strategies.smddp",
+    "Settings": "config.settings",
     "ShellEntryPoint": "entry_point",
     "SingleProcessStrategy": "strategies.single_process",
     "TorchrunStrategy": "strategies.torchrun",

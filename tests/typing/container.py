@@ -26,6 +26,7 @@ from sagemaker_framework import (
     RankResult,
     Ranks,
     Run,
+    Settings,
     ShellEntryPoint,
     SingleProcessStrategy,
     SMDDPStrategy,
@@ -240,6 +241,9 @@ class MyTrainer(Trainer):
         self.copied: list[str] = []
 
     def pre_train(self) -> None:
+        settings: Settings = self.env.settings
+        if settings.grace_seconds < 10:
+            log.warning("checkpoints of this image take 10 s")
         if "training" not in self.env.channel_input_dirs:
             raise FrameworkError("this image needs a channel called 'training'")
         log.info(f"host {self.env.current_host_rank + 1} of {self.env.host_count}, {self.env.memory / 2**30:.0f} GiB")
