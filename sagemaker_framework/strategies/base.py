@@ -148,8 +148,9 @@ class DistributionStrategy(ABC):
         for name in ("hosts", "is_leader"):
             if name in vars(cls):
                 raise TrainerError(
-                    f"{cls.__name__} overrides {name}, which the job decides: the hosts of a distribution are those of "
-                    "its instance groups (sagemaker_distribution_instance_groups), and their first is the leader"
+                    f"{cls.__name__} overrides {name}, which the job decides; remove it. The hosts of a "
+                    "distribution are those of its instance groups (sagemaker_distribution_instance_groups), and their "
+                    "first is the leader"
                 )
 
     def advertise(self) -> Mapping[str, Any]:

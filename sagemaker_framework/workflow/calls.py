@@ -23,9 +23,13 @@ _RETURNED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "entry_point": ("an EntryPoint", lambda value: isinstance(value, EntryPoint)),
     "strategy": ("a DistributionStrategy", lambda value: isinstance(value, DistributionStrategy)),
     "args": ("a list of strings", are_strings),
-    "command": ("a list of strings or None", lambda value: value is None or are_strings(value)),
+    "command": (
+        "a list of strings that is not empty, or None",
+        lambda value: value is None or (bool(value) and are_strings(value)),
+    ),
     "env_vars": ("a mapping of strings", are_named_strings),
     "completes_job": ("True or False", lambda value: isinstance(value, bool)),
+    "check_exit": ("a FrameworkError or None", lambda value: value is None or isinstance(value, FrameworkError)),
 }
 
 
@@ -52,6 +56,8 @@ def call_hook(hook: Callable[..., T], *args: Any) -> T:
     wanted, is_wanted = _RETURNED.get(name, ("", None))
     if is_wanted and not is_wanted(returned):
         raise TrainerError(f"{what} returned {returned!r}, not {wanted}")
+    if isinstance(returned, DistributionStrategy) and not hasattr(returned, "_env"):
+        raise TrainerError(f"{type(returned).__name__}.__init__ does not call super().__init__(env)")
     return returned
 
 

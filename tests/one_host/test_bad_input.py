@@ -180,6 +180,12 @@ def hook(text: str) -> Setup:
     return trainer("class MyTrainer(Trainer):\n" + textwrap.indent(textwrap.dedent(text), "    "))
 
 
+def strategy(text: str) -> Setup:
+    """Have an image whose strategy has this method."""
+    mine = "class Mine(SingleProcessStrategy):\n" + textwrap.indent(text, "    ")
+    return trainer(f"{mine}\nclass MyTrainer(Trainer):\n    def strategy(self): return Mine(self.env)\n")
+
+
 def in_place_of(name: str, make: Callable[[Path], object]) -> Setup:
     """Have something else where a file or folder below the base folder was."""
 
@@ -943,6 +949,20 @@ TRAINING_MODULE = [
         """),
         "Mine.command failed: LookupError: no mpirun",
         id="strategy's command raises",
+    ),
+    *(
+        case(
+            strategy(f"def {mistake}"),
+            f"Mine.{said}",
+            id=f"strategy's {mistake}",
+            stdout=RAN if "check_exit" in mistake else "",
+        )
+        for mistake, said in [
+            ("command(self, entry_point, args): return []", "command returned [], not a list of strings that is not"),
+            ("check_exit(self, result): return False", "check_exit returned False, not a FrameworkError or None"),
+            ("check_exit(self, result): return 'bad'", "check_exit returned 'bad', not a FrameworkError or None"),
+            ("__init__(self, env): self.made = True", "__init__ does not call super().__init__(env)"),
+        ]
     ),
     case(
         trainer("""

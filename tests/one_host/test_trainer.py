@@ -852,6 +852,6 @@ def test_a_strategy_does_not_choose_its_hosts(image: Image, name: str) -> None:
     """)
 
     assert ended.cause == (
-        f"Mine overrides {name}, which the job decides: the hosts of a distribution are those of its instance groups "
-        "(sagemaker_distribution_instance_groups), and their first is the leader"
+        f"Mine overrides {name}, which the job decides; remove it. The hosts of a distribution are those of its "
+        "instance groups (sagemaker_distribution_instance_groups), and their first is the leader"
     )
