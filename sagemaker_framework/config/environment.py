@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sagemaker_framework.config import settings as _settings
 from sagemaker_framework.config import variables
 from sagemaker_framework.config.hyperparameters import distributions, flag, to_cmd_args
-from sagemaker_framework.config.readonly import Record
+from sagemaker_framework.config.readonly import Record, check_types
 from sagemaker_framework.errors import TrainerError
 
 TYPE_CHECKING = False
@@ -205,9 +205,11 @@ def checked(env: object, owner: object) -> TrainingEnv:
     if not isinstance(env, Mapping):
         raise TrainerError(f"{name}.__init__ was given {type(env).__name__} for an environment, not a TrainingEnv")
     try:
-        return TrainingEnv(**{"settings": _settings.read(os.environ, []), **env})
+        made = TrainingEnv(**{"settings": _settings.read(os.environ, []), **env})
+        check_types(made)
     except TypeError as error:
         raise TrainerError(f"{name}.__init__ was given a mapping that is not an environment: {error}") from error
+    return made
 
 
 def claim(env: TrainingEnv, names: Collection[str]) -> TrainingEnv:

@@ -49,9 +49,11 @@ class Record:
             changes: the new values, by attribute name.
 
         Raises:
-            TypeError: there is no such attribute.
+            TypeError: there is no such attribute, or a value is of another type than the attribute.
         """
-        return type(self)(**{**_values(self), **changes})
+        changed = type(self)(**{**_values(self), **changes})
+        check_types(changed)
+        return changed
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(_advice(self, name))
@@ -61,6 +63,23 @@ class Record:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), _values(self))
+
+
+def check_types(record: Record) -> None:
+    """Check that the values of an object are of the types that its class declares; what they hold is not checked.
+
+    Raises:
+        TypeError: one is not; the error names the attribute.
+    """
+    declared = {
+        name: kind for each in type(record).__mro__ for name, kind in vars(each).get("__annotations__", {}).items()
+    }
+    for name, value in _values(record).items():
+        wanted = [kind.partition("[")[0] for kind in declared[name].split(" | ")]
+        given = ["None"] if value is None else [kind.__name__ for kind in type(value).__mro__]
+        if not {*wanted} & {*given} and not ("float" in wanted and "int" in given):
+            told = f"{type(record).__name__}.{name} must be {' or '.join(wanted)}, not {given[0]}"
+            raise TypeError(told.replace("ReadOnlyDict", "dict").replace("ReadOnlyList", "list"))
 
 
 def _values(record: Record) -> dict[str, Any]:

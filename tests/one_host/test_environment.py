@@ -202,6 +202,30 @@ def test_a_change_of_nothing_there(job: Job) -> None:
         TrainingEnv(settings=env.settings)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hosts": "algo-1"}, "TrainingEnv.hosts must be list, not str"),
+        ({"hyperparameters": [("lr", 1)]}, "TrainingEnv.hyperparameters must be dict, not list"),
+        ({"region": 5}, "TrainingEnv.region must be str or None, not int"),
+        ({"num_gpus": "8"}, "TrainingEnv.num_gpus must be int, not str"),
+        ({"settings": {}}, "TrainingEnv.settings must be Settings, not dict"),
+    ],
+)
+def test_a_value_of_another_type(job: Job, changes: dict[str, Any], said: str) -> None:
+    """`evolve` refuses it, and names the attribute."""
+    with pytest.raises(TypeError, match=said):
+        read(job).evolve(**changes)
+
+
+def test_a_copy_changed_in_nothing(job: Job) -> None:
+    """All values that a job has are of the types that are declared; whole numbers do for fractions."""
+    env = read(job, {"opt": '{"lr": [0.1]}'}, HETEROGENEOUS)
+
+    assert env == env.evolve()
+    assert 5 == env.settings.evolve(grace_seconds=5).grace_seconds
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_copies_of_it(job: Job, copied: Callable[[TrainingEnv], TrainingEnv]) -> None:
     """An environment can be copied and pickled; what comes of it is equal, and read-only too."""

@@ -631,6 +631,10 @@ def test_an_image_may_change_it_for_all(image: Image, changed: str) -> None:
     [
         ("None", "was given NoneType for an environment, not a TrainingEnv"),
         ("{'hosts': []}", "was given a mapping that is not an environment: TrainingEnv needs hyperparameters, "),
+        (
+            "{**env, 'hosts': 'algo-1'}",
+            "was given a mapping that is not an environment: TrainingEnv.hosts must be list",
+        ),
         ("{**env, 'x': 1}", "was given a mapping that is not an environment: TrainingEnv has no attribute x"),
     ],
 )
