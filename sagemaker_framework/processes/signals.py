@@ -104,6 +104,11 @@ class Signals:
         return self._request[0] if self._request is not None and not self._is_late else None
 
     @property
+    def came_too_late(self) -> int | None:
+        """The signal of a request to stop that came too late to count, or None."""
+        return self._request[0] if self._request is not None and self._is_late else None
+
+    @property
     def stopped_at(self) -> float | None:
         """The time of the request to stop (`time.monotonic`), or None.  A request that came too late counts, too."""
         return self._request[1] if self._request is not None else None

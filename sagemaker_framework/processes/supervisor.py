@@ -15,6 +15,7 @@ import time
 
 from sagemaker_framework import log, timing
 from sagemaker_framework.config import hardware
+from sagemaker_framework.errors import JobStopped
 from sagemaker_framework.processes import limits, orphans
 from sagemaker_framework.processes.process import Process, ProcessResult, first_to_fail, start
 
@@ -194,6 +195,7 @@ class Supervisor:
 
         Raises:
             JobInterrupted: the job failed elsewhere.
+            JobStopped: the process ran after all programs had ended well, and the grace period ended it.
         """
         with self._signals.uninterrupted():
             self._signals.subscribe(process.ask)
@@ -201,9 +203,13 @@ class Supervisor:
                 while process.returncode is None and not self._missing(process):
                     self._signals.check_failures()
                     self._turn()
-                return self._first_end(process)
+                ended = self._first_end(process)
             finally:
                 self._signals.unsubscribe(process.ask)
+            late = self._signals.came_too_late
+            if late is not None and self._has_killed and ended.returncode != 0:
+                raise JobStopped(late)
+            return ended
 
     def _first_end(self, process: Process) -> ProcessResult:
         """Stop a process unless it has ended; return its end, or that of the server it needs, if that was first."""
@@ -383,9 +389,20 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         self._has_killed = True
+        self._ask_the_unasked()
         killed = [process.name for process in self._processes if process.signal(signal.SIGKILL, group=True)]
         if killed:
             log.warning(f"{', '.join(killed)} did not end within the {self._kills_after:g} s of grace: killed")
+
+    def _ask_the_unasked(self) -> None:
+        """Give processes that a request which came too late has not reached a moment to end by themselves."""
+        late = self._signals.came_too_late
+        running = [process for process in self._processes if process.returncode is None]
+        if late is None or all(process.ask.was_called for process in running):
+            return
+        for process in running:
+            process.ask(late)
+        self._wait_for(lambda: all(process.returncode is not None for process in running), timing.AFTER_GRACE)
 
     def _reap(self) -> None:
         """Record the end of every child that has ended: of processes that were started here, and of orphans."""

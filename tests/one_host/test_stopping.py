@@ -183,6 +183,38 @@ def test_a_program_that_post_train_runs_is_not_asked(job: Job, tmp_path: Path) -
     assert (True, "converted\n") == (ended.succeeded, ended.stdout)
 
 
+@pytest.mark.parametrize("end", ["sys.exit(0)", "sys.exit(3)", "None"])
+def test_a_program_that_post_train_runs_has_an_end_too(job: Job, tmp_path: Path, end: str) -> None:
+    """At the end of the grace period it is asked, then killed: the job was stopped, and has not failed."""
+    job.program("")
+    job.env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "0.5"
+    job.write(
+        "convert.py",
+        f"""
+        import os, signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"asked\\n"), {end}))
+        print("ready", flush=True)
+        while True: signal.pause()
+        """,
+    )
+    trainer(
+        job,
+        tmp_path / "site",
+        """
+        from sagemaker_framework import Trainer, entry_point
+        class MyTrainer(Trainer):
+            def post_train(self):
+                entry_point.run("convert.py", [], {})
+                print("goes on", flush=True)
+            def cleanup(self): print("cleaned up", flush=True)
+        """,
+    )
+    ended = run_and_ask(job)
+
+    assert (0, False, None) == (ended.returncode, ended.has_success_marker, ended.failure)
+    assert "asked\ncleaned up\n" == ended.stdout
+
+
 # -- before, and while the program runs --------------------------------------------------------------------------
 
 

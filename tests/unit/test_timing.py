@@ -17,6 +17,7 @@ from sagemaker_framework.processes import rank_wrapper
         ("LEFTOVER_GRACE", "FAILURE_GRACE", "what a program has left is needed less than the program"),
         ("LEAST_GRACE", "LEFTOVER_GRACE", "the least is the least"),
         ("TIDYING", "TOGETHER", "when a process began to end is known better than which of two did"),
+        ("LEAST_GRACE", "AFTER_GRACE", "the least is the least"),
         ("TOGETHER", "LAST_WORDS", "what a process wrote at its end is known when ends are compared"),
         ("TOGETHER", "SERVER_ENDS", "a server that tidies up is heard"),
         ("TOGETHER", "LEAST_WINDOW", "hosts compare no sooner than processes do"),
@@ -38,6 +39,11 @@ from sagemaker_framework.processes import rank_wrapper
 def test_one_window_is_not_longer_than_another(shorter: str, longer: str, why: str) -> None:
     """Each pair for its reason."""
     assert getattr(timing, shorter) <= getattr(timing, longer), why
+
+
+def test_a_stopped_job_ends_before_the_service_kills_it() -> None:
+    """What comes after the grace period, to the leader's last word, fits into the service's own."""
+    assert timing.DEFAULT_GRACE + timing.AFTER_GRACE + timing.VERDICT + timing.FAREWELL <= timing.SERVICE_GRACE
 
 
 def test_three_signs_of_life_are_missing_before_a_host_is_lost() -> None:
