@@ -13,8 +13,8 @@ SERVICE_GRACE = 120.0
 #: From a request to stop until processes that still run are killed, unless the job sets another; below SERVICE_GRACE,
 #: so that the failure file is written before the container is gone.
 DEFAULT_GRACE = 100.0
-#: For a process that has not been asked to stop before, once the grace period has ended; short, so that the failure
-#: file is still written before the container is gone.
+#: For `cleanup`, and for a process that has not been asked to stop before, once the grace period has ended; short, so
+#: that the failure file is still written before the container is gone.
 AFTER_GRACE = 2.0
 #: For all processes of this host together to end, once the job has failed, or once none of them is needed any more.
 FAILURE_GRACE = 10.0

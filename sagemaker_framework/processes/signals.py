@@ -212,25 +212,21 @@ class Signals:
 
     # -- when a request counts ---------------------------------------------------------------------
 
-    def be_patient(self, seconds: float) -> None:
-        """From now on, raise a request to stop only once it is `seconds` old."""
-        self._patience = seconds
+    def be_patient(self, seconds: float, at_least: float = 0.0) -> None:
+        """Raise a request to stop only once it is `seconds` old, and `at_least` that long after now."""
+        age = time.monotonic() - self._request[1] if self._request is not None else 0.0
+        self._patience = max(seconds, age + at_least) if at_least else seconds
 
     def disregard_stops(self) -> None:
         """Treat requests to stop as too late from now on: what they would stop has ended well."""
         self._is_late = True
         self.tell()
 
-    def settle(self, seconds: float) -> None:
-        """From now on, let nothing interrupt the end of a failed or stopped job until its request is `seconds` old.
-
-        If it is that old already, nothing interrupts any more.
-        """
+    def settle(self) -> None:
+        """Let nothing interrupt the end of a failed or stopped job, unless `be_patient` is called again."""
         self._ignores_failures = True
         self.interruption = None
-        self._patience = seconds
-        if self.is_due:
-            self._patience = float("inf")
+        self._patience = float("inf")
 
     def _await_the_end_of_patience(self) -> None:
         if self._request is None or self._patience == float("inf") or self._has_alarm:

@@ -244,7 +244,8 @@ class DistributionStrategy(ABC):
     def close(self) -> None:
         """Release what this host holds, such as temporary files.
 
-        Always called by the Trainer; once more if the job fails after it, as `verify` may make it.
+        Always called by the Trainer; once more if the job fails after it, as `verify` may make it. Nothing interrupts
+        it, so it must be quick.
         """
 
     def verify(self, summaries: Mapping[str, Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Mapping
 
-from sagemaker_framework import entry_point, log
+from sagemaker_framework import entry_point, log, timing
 from sagemaker_framework.cluster.session import SingleHostSession
 from sagemaker_framework.errors import FrameworkError, JobInterrupted, JobStopped, TrainerError
 from sagemaker_framework.processes.signals import Once
@@ -182,15 +182,16 @@ class JobRun:
         self.call(self._trainer.post_train)
         self._needs_cleanup = False
         self.call(self._trainer.cleanup)
-        self.call(self._strategy.close)
+        self._signals.check()
         self._signals.be_patient(_FOR_EVER)  # The other hosts may be done before the grace period is over.
+        call_hook(self._strategy.close)
         self._session.barrier("done", self._summary, self._verify)
 
     def conclude(self, error: BaseException) -> BaseException:
         """Undo what was begun, in reverse order, and return the outcome of the job, which is the same on all hosts."""
         error = self._cause(error)
         own = _as_failure(error)
-        self._signals.settle(self._grace)
+        self._signals.settle()
         if isinstance(error, JobStopped):
             # Other hosts know of the request, but not that this one stops even if all their programs have ended well.
             self._session.stopping(error.signum, insists=True)
@@ -285,13 +286,24 @@ class JobRun:
 
     def _clean_up(self) -> None:
         """Call the hooks that are always called; if they fail, an earlier failure stays the cause."""
-        for hook in (self._trainer.cleanup, self._strategy.close) if self._needs_cleanup else (self._strategy.close,):
-            try:
-                self.call(hook)
-            except FrameworkError as consequence:
-                log.error(str(consequence))
-            except JobStopped:
-                log.error(f"{hook.__qualname__} did not end within the {self._grace:g} s of grace")
+        if self._needs_cleanup:
+            self._signals.be_patient(self._grace, at_least=timing.AFTER_GRACE)
+            self._attempt(self._call_cleanup)
+            self._signals.be_patient(_FOR_EVER)
+        self._attempt(lambda: call_hook(self._strategy.close))
+
+    def _call_cleanup(self) -> None:
+        with self._signals.may_interrupt():
+            call_hook(self._trainer.cleanup)
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        """Take a step of the job's end; if it fails, an earlier failure stays the cause."""
+        try:
+            step()
+        except FrameworkError as consequence:
+            log.error(str(consequence))
+        except JobStopped:
+            log.error(f"{type(self._trainer).__name__}.cleanup did not end in time: it was interrupted")
 
     def _ask(self, process: Process | None, signum: int) -> None:
         """Pass a request to stop on, in the strategy's way.  A signal handler calls this, so it must not raise."""

@@ -215,6 +215,45 @@ def test_a_program_that_post_train_runs_has_an_end_too(job: Job, tmp_path: Path,
     assert "asked\ncleaned up\n" == ended.stdout
 
 
+LASTING = """
+    import os, sys, time
+    from sagemaker_framework import SingleProcessStrategy, Trainer
+    class Serving(SingleProcessStrategy):
+        def start_servers(self, launch):
+            if SERVES:
+                code = "import signal; signal.signal(15, signal.SIG_IGN); open('served', 'w'); signal.pause()"
+                launch("server", [sys.executable, "-c", code])
+                while not os.path.exists("served"): time.sleep(0.01)
+        def close(self): print("closed", flush=True)
+    class MyTrainer(Trainer):
+        def strategy(self): return Serving(self.env)
+        def cleanup(self):
+            print("cleaning up", flush=True)
+            time.sleep(SECONDS)
+"""
+
+
+@pytest.mark.parametrize(("serves", "seconds"), [(True, "0.1"), (True, "600"), (False, "600")])
+def test_cleanup_and_close_are_called_when_the_grace_period_is_over(
+    job: Job, tmp_path: Path, serves: bool, seconds: str
+) -> None:
+    """Neither a server nor `cleanup` can use up the time of what is always called; the outcome stays the program's."""
+    job.program("""
+        import signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        print("ready", flush=True)
+        while True: signal.pause()
+        """)
+    job.env.update(SAGEMAKER_FRAMEWORK_GRACE_SECONDS="0.5")
+    trainer(job, tmp_path / "site", LASTING.replace("SERVES", str(serves)).replace("SECONDS", seconds))
+    ended = run_and_ask(job)
+
+    assert (7, False) == (ended.returncode, ended.has_success_marker)
+    assert "cleaning up\nclosed\n" == ended.stdout
+    assert (seconds == "600") == ("MyTrainer.cleanup did not end in time" in ended.stderr)
+    assert "close did not end" not in ended.stderr
+
+
 # -- before, and while the program runs --------------------------------------------------------------------------
 
 

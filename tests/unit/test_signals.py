@@ -186,15 +186,18 @@ def test_patience(signals: Signals) -> None:
     assert time.monotonic() - begun >= 0.3
 
 
-def test_the_end_of_a_job_is_not_interrupted_for_ever(signals: Signals) -> None:
-    """Once it has settled, failures elsewhere interrupt nothing, and a request only until patience has ended once."""
-    signals.be_patient(0)
+def test_the_end_of_a_job_has_a_time_of_its_own(signals: Signals) -> None:
+    """Once it has settled, failures elsewhere interrupt nothing, and an old request only after the least time."""
     ask()
-    signals.settle(0.0)
+    settled = time.monotonic()
+    signals.settle()
     signals.interrupt(FrameworkError("elsewhere"))
     signals.check()
-    with signals.may_interrupt():
-        pass
+    signals.be_patient(0.0, at_least=0.3)
+    with pytest.raises(JobStopped), signals.may_interrupt():
+        time.sleep(60)
+
+    assert time.monotonic() - settled >= 0.3
 
 
 def test_a_late_request_does_not_count(signals: Signals) -> None:

@@ -43,7 +43,7 @@ def test_one_window_is_not_longer_than_another(shorter: str, longer: str, why: s
 
 def test_a_stopped_job_ends_before_the_service_kills_it() -> None:
     """What comes after the grace period, to the leader's last word, fits into the service's own."""
-    assert timing.DEFAULT_GRACE + timing.AFTER_GRACE + timing.VERDICT + timing.FAREWELL <= timing.SERVICE_GRACE
+    assert timing.DEFAULT_GRACE + 2 * timing.AFTER_GRACE + timing.VERDICT + timing.FAREWELL <= timing.SERVICE_GRACE
 
 
 def test_three_signs_of_life_are_missing_before_a_host_is_lost() -> None:
