@@ -180,8 +180,8 @@ class JobRun:
         """Call `post_train`, and wait until all hosts have succeeded."""
         self._signals.be_patient(self._grace)
         self.call(self._trainer.post_train)
-        self._needs_cleanup = False
-        self.call(self._trainer.cleanup)
+        self._signals.check()
+        self._call_cleanup()
         self._signals.check()
         self._signals.be_patient(_FOR_EVER)  # The other hosts may be done before the grace period is over.
         call_hook(self._strategy.close)
@@ -294,6 +294,7 @@ class JobRun:
 
     def _call_cleanup(self) -> None:
         with self._signals.may_interrupt():
+            self._needs_cleanup = False  # Only here, where it is really called.
             call_hook(self._trainer.cleanup)
 
     def _attempt(self, step: Callable[[], object]) -> None:

@@ -254,6 +254,34 @@ def test_cleanup_and_close_are_called_when_the_grace_period_is_over(
     assert "close did not end" not in ended.stderr
 
 
+def test_cleanup_is_called_after_a_post_train_that_swallowed_the_end_of_the_grace_period(
+    job: Job, tmp_path: Path
+) -> None:
+    """What `post_train` caught comes up again before `cleanup`, and costs it nothing: the job was stopped."""
+    job.program("")
+    job.env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "0.5"
+    trainer(
+        job,
+        tmp_path / "site",
+        """
+        import time
+        from sagemaker_framework import Trainer
+        class MyTrainer(Trainer):
+            def post_train(self):
+                print("ready", flush=True)
+                try:
+                    time.sleep(600)
+                except BaseException:
+                    pass
+            def cleanup(self): print("cleaned up", flush=True)
+        """,
+    )
+    ended = run_and_ask(job)
+
+    assert (0, None, False) == (ended.returncode, ended.failure, ended.has_success_marker)
+    assert "cleaned up\n" == ended.stdout
+
+
 # -- before, and while the program runs --------------------------------------------------------------------------
 
 
