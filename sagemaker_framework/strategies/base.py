@@ -220,6 +220,7 @@ class DistributionStrategy(ABC):
         """Tell whether nothing of the program runs on this host any more.
 
         Called when the job is asked to stop, or has failed, on a host that only serves or whose process has ended.
+        An exception counts as True, and is logged.
         """
         return True
 

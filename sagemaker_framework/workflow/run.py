@@ -184,7 +184,7 @@ class JobRun:
         self._call_cleanup()
         self._signals.check()
         self._signals.be_patient(_FOR_EVER)  # The other hosts may be done before the grace period is over.
-        call_hook(self._strategy.close)
+        self._close()
         self._session.barrier("done", self._summary, self._verify)
 
     def conclude(self, error: BaseException) -> BaseException:
@@ -198,9 +198,8 @@ class JobRun:
         else:
             self._supervisor.shorten_grace()
             self._session.fail(own)
-        self._supervisor.stop_program(self._process, lambda: self._ask(None, signal.SIGTERM), self._strategy.is_idle)
-        self._supervisor.stop_all()
-        self._clean_up()
+        for step in (self._stop_program, self._supervisor.stop_all, self._clean_up, self._close):
+            self._attempt(step)
         verdict = self._session.verdict(own)
         return error if verdict is own else verdict
 
@@ -250,7 +249,7 @@ class JobRun:
         ended = self._supervisor.wait(self._process)
         if self._signals.stopped_by is not None:
             # Programs of other hosts may have ended before this host's.
-            self._supervisor.outwait(lambda: self._supervisor.grace_is_over or self._strategy.is_idle())
+            self._supervisor.outwait(lambda: self._supervisor.grace_is_over or self._is_idle())
         log.info(f"{ended.how()} after {time.monotonic() - begun:.1f} s")
         failure = self.call(self._strategy.check_exit, ended)
         if failure is not None:
@@ -272,7 +271,7 @@ class JobRun:
         if session.programs_done or self._supervisor.grace_is_over:
             return True
         is_stopping = session.is_stopping or (session.is_closed and self._signals.stopped_by is not None)
-        if not (is_stopping and self._strategy.is_idle()):
+        if not (is_stopping and self._is_idle()):
             return False
         # Programs elsewhere may still save work that the servers here hold.
         return session.is_closed or not self._supervisor.has_servers
@@ -284,27 +283,44 @@ class JobRun:
             return JobStopped(error.signum, 0 if self._has_ended_well else None, has_served=self._process is None)
         return error
 
+    def _attempt(self, step: Callable[[], object]) -> None:
+        """Take a step of the job's end; if it fails, an earlier failure stays the cause, and later steps are taken."""
+        try:
+            step()
+        except BaseException as consequence:
+            log.error(str(internal_error(consequence)))
+
+    def _stop_program(self) -> None:
+        self._supervisor.stop_program(self._process, lambda: self._ask(None, signal.SIGTERM), self._is_idle)
+
     def _clean_up(self) -> None:
-        """Call the hooks that are always called; if they fail, an earlier failure stays the cause."""
-        if self._needs_cleanup:
-            self._signals.be_patient(self._grace, at_least=timing.AFTER_GRACE)
-            self._attempt(self._call_cleanup)
+        """Call `cleanup`, unless it has been called; it has a moment even if the grace period is over."""
+        if not self._needs_cleanup:
+            return
+        self._signals.be_patient(self._grace, at_least=timing.AFTER_GRACE)
+        try:
+            self._call_cleanup()
+        except JobStopped:
+            log.error(f"{type(self._trainer).__name__}.cleanup did not end in time: it was interrupted")
+        finally:
             self._signals.be_patient(_FOR_EVER)
-        self._attempt(lambda: call_hook(self._strategy.close))
 
     def _call_cleanup(self) -> None:
         with self._signals.may_interrupt():
             self._needs_cleanup = False  # Only here, where it is really called.
             call_hook(self._trainer.cleanup)
 
-    def _attempt(self, step: Callable[[], object]) -> None:
-        """Take a step of the job's end; if it fails, an earlier failure stays the cause."""
+    def _close(self) -> None:
+        """Call `close`, which nothing interrupts."""
+        call_hook(self._strategy.close)
+
+    def _is_idle(self) -> bool:
+        """Return True if nothing of the program runs here, or the strategy cannot tell."""
         try:
-            step()
-        except FrameworkError as consequence:
-            log.error(str(consequence))
-        except JobStopped:
-            log.error(f"{type(self._trainer).__name__}.cleanup did not end in time: it was interrupted")
+            return call_hook(self._strategy.is_idle)
+        except FrameworkError as error:
+            log.error(str(error))
+            return True
 
     def _ask(self, process: Process | None, signum: int) -> None:
         """Pass a request to stop on, in the strategy's way.  A signal handler calls this, so it must not raise."""

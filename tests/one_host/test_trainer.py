@@ -560,6 +560,40 @@ def test_a_strategys_hook_that_raises_fails_the_job_and_is_named(image: Image, h
 # -- the environment -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_strategy_that_cannot_tell_if_it_is_idle_costs_nothing_else(image: Image, is_stopped: bool) -> None:
+    """An exception of `is_idle` is in the log, counts as idle, and hides neither the program's end nor later hooks."""
+    image.job.program(
+        """
+        import signal, sys
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+        print("ready", flush=True)
+        while STOPPED: signal.pause()
+        sys.exit(3)
+        """.replace("STOPPED", str(is_stopped))
+    )
+    image.module("""
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Broken(SingleProcessStrategy):
+            def is_idle(self): raise RuntimeError("of no use")
+            def close(self): print("closed", flush=True)
+        class MyTrainer(Trainer):
+            def strategy(self): return Broken(self.env)
+            def cleanup(self): print("cleaned up", flush=True)
+        """)
+    process = image.job.start()
+    assert process.stdout is not None
+    assert b"ready\n" == process.stdout.readline()
+    if is_stopped:
+        process.terminate()
+    ended = image.job.finish(process)
+
+    assert 3 == ended.returncode
+    assert "train.py exited with code 3" in ended.cause
+    assert "cleaned up\nclosed\n" == ended.stdout
+    assert "Broken.is_idle failed: RuntimeError: of no use" in ended.stderr
+
+
 def test_there_is_one_environment(image: Image) -> None:
     """`__init__` gets the TrainingEnv that `self.env` is, and that a strategy made with it has."""
     ended = image.run("""
