@@ -39,8 +39,10 @@ def load(env: TrainingEnv, base: type, signals: Signals) -> Callable[[], object]
     args = _arguments(target, env)
 
     def run() -> None:
-        with Supervisor(signals, env.settings.grace_seconds), signals.may_interrupt():
-            call(named, target, *args)
+        with Supervisor(signals, env.settings.grace_seconds):
+            with signals.may_interrupt():
+                call(named, target, *args)
+            signals.check()  # The function may have caught what was raised in it.
 
     return run
 

@@ -803,6 +803,30 @@ def test_a_function_that_is_stopped_leaves_nothing_running(image: Image) -> None
     assert not psutil.pid_exists(pid)
 
 
+def test_a_function_that_swallows_the_request_is_no_success(image: Image) -> None:
+    """What a function catches by mistake comes up again when it has returned."""
+    image.module(
+        """
+        import time
+        def train():
+            try:
+                print("ready", flush=True)
+                time.sleep(600)
+            except BaseException:
+                pass
+        """,
+        "train",
+    )
+    process = image.job.start()
+    assert process.stdout is not None
+    assert b"ready\n" == process.stdout.readline()
+    process.terminate()
+    ended = image.job.finish(process)
+
+    assert (143, False) == (ended.returncode, ended.has_success_marker)
+    assert "the job was stopped by SIGTERM before its program ran" == ended.cause
+
+
 def test_a_function_whose_program_is_stopped_is_no_success(image: Image) -> None:
     """A program that saves its state on SIGTERM and exits 0 has ended well, and the job was stopped all the same."""
     image.job.program(
