@@ -61,13 +61,12 @@ class Signals:
 
     Attributes:
         wakeup: woken by every signal with a handler; a loop waits for it.
-        interruption: the failure elsewhere, or None.
         hears: True if this record has handlers; outside of the main thread it cannot have any.
     """
 
     def __init__(self) -> None:
         self.wakeup = Wakeup()
-        self.interruption: FrameworkError | None = None
+        self._interruption: FrameworkError | None = None
         self.hears = False
         self._main = get_ident()
         self._request: tuple[int, float] | None = None
@@ -114,6 +113,11 @@ class Signals:
         return self._request[1] if self._request is not None else None
 
     @property
+    def interruption(self) -> FrameworkError | None:
+        """The failure elsewhere, or None.  Once the end of the job has settled, none counts."""
+        return None if self._ignores_failures else self._interruption
+
+    @property
     def is_due(self) -> bool:
         """True if the request to stop interrupts whatever runs now: at once, or because patience has ended."""
         return self._request is not None and time.monotonic() >= self._request[1] + self._patience
@@ -126,8 +130,8 @@ class Signals:
 
     def interrupt(self, error: FrameworkError) -> None:
         """Record a failure elsewhere.  Any thread may call it; only the first failure counts."""
-        if self.interruption is None and not self._ignores_failures:
-            self.interruption = error
+        if self._interruption is None and not self._ignores_failures:
+            self._interruption = error
             self._nudge()
 
     def _nudge(self) -> None:
@@ -186,16 +190,18 @@ class Signals:
     def check(self) -> None:
         """Raise what is on record.  Called between two steps."""
         self.tell()
-        if self.interruption is not None:
-            raise JobInterrupted(self.interruption)
+        failure = self.interruption
+        if failure is not None:
+            raise JobInterrupted(failure)
         if self.is_due and self._request is not None:
             raise JobStopped(self._request[0])
 
     def check_failures(self) -> None:
         """Raise the failure elsewhere, if any; the caller deals with requests to stop."""
         self.tell()
-        if self.interruption is not None:
-            raise JobInterrupted(self.interruption)
+        failure = self.interruption
+        if failure is not None:
+            raise JobInterrupted(failure)
 
     def _raise_if_armed(self) -> None:
         if not self._is_armed:
@@ -205,8 +211,9 @@ class Signals:
             return
         self._is_armed = False
         self._raised += 1
-        if self.interruption is not None:
-            raise JobInterrupted(self.interruption)
+        failure = self.interruption
+        if failure is not None:
+            raise JobInterrupted(failure)
         assert self._request is not None
         raise JobStopped(self._request[0])
 
@@ -225,7 +232,7 @@ class Signals:
     def settle(self) -> None:
         """Let nothing interrupt the end of a failed or stopped job, unless `be_patient` is called again."""
         self._ignores_failures = True
-        self.interruption = None
+        self._interruption = None
         self._patience = float("inf")
 
     def _await_the_end_of_patience(self) -> None:
@@ -233,7 +240,10 @@ class Signals:
             return
         self._has_alarm = True
         # Not a `Thread`: a handler must not take locks that the interrupted code may hold.
-        start_new_thread(self._ring, (self._request[1] + self._patience,))
+        try:
+            start_new_thread(self._ring, (self._request[1] + self._patience,))
+        except RuntimeError:
+            self._has_alarm = False  # There are too many threads: the request comes up at the next border.
 
     def _ring(self, at: float) -> None:
         time.sleep(max(0.0, at - time.monotonic()))

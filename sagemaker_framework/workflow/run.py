@@ -208,7 +208,7 @@ class JobRun:
     def _join(self, is_needed: bool) -> None:
         if isinstance(self._session, SingleHostSession):
             self._session = join(self._env, self._supervisor, is_needed)
-        self._signals.subscribe(self._session.stopping)
+            self._signals.subscribe(self._session.stopping)
 
     def _choose_strategy(self) -> DistributionStrategy:
         strategy = self.call(self._trainer.strategy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -45,6 +46,13 @@ def trainer(job: Job, folder: Path, text: str) -> None:
     folder.mkdir()
     (folder / "container.py").write_text(textwrap.dedent(text))
     job.env.update(PYTHONPATH=str(folder), SAGEMAKER_TRAINING_MODULE="container:MyTrainer")
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def run_and_ask(job: Job, word: str = "ready", times: int = 1) -> Finished:
@@ -221,9 +229,10 @@ LASTING = """
     class Serving(SingleProcessStrategy):
         def start_servers(self, launch):
             if SERVES:
-                code = "import signal; signal.signal(15, signal.SIG_IGN); open('served', 'w'); signal.pause()"
-                launch("server", [sys.executable, "-c", code])
-                while not os.path.exists("served"): time.sleep(0.01)
+                code = "import signal; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w'); signal.pause()"
+                served = os.path.join(os.environ["SAGEMAKER_BASE_DIR"], "served")
+                launch("server", [sys.executable, "-c", "import sys; " + code, served])
+                while not os.path.exists(served): time.sleep(0.01)
         def close(self): print("closed", flush=True)
     class MyTrainer(Trainer):
         def strategy(self): return Serving(self.env)
@@ -353,6 +362,43 @@ def test_a_strategy_that_cannot_pass_the_request_on(job: Job, tmp_path: Path) ->
     ended = run_and_ask(job)
 
     assert (1, "Broken.stop failed: OSError: of no use") == (ended.returncode, ended.cause)
+
+
+def test_one_request_is_passed_to_the_other_hosts_once(job: Job, tmp_path: Path) -> None:
+    """A host that has joined the others early, and whose strategy needs them, tells them once of one signal."""
+    job.program("")
+    job.hosts("algo-1", "algo-2")
+    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_PORT"] = str(free_port())
+    trainer(
+        job,
+        tmp_path / "site",
+        """
+        import os, signal, sys
+        from sagemaker_framework import SingleProcessStrategy, Trainer
+        class Distributed(SingleProcessStrategy):
+            is_distributed = True
+        told = []
+        def profile(frame, event, arg):
+            if event == "call" and frame.f_code.co_name == "stopping" and frame.f_back.f_code.co_name == "_pass_on":
+                told.append(1)
+        class MyTrainer(Trainer):
+            def strategy(self): return Distributed(self.env)
+            def args(self):
+                sys.setprofile(profile)
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                finally:
+                    sys.setprofile(None)
+                    print("told", len(told), flush=True)
+        """,
+    )
+    process = job.start()
+    assert process.stdout is not None
+    try:
+        assert b"told 1\n" == process.stdout.readline()
+    finally:
+        process.kill()  # It would wait for the other host.
+        job.finish(process)
 
 
 # -- at any line -------------------------------------------------------------------------------------------------

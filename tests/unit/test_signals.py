@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
@@ -198,6 +200,42 @@ def test_the_end_of_a_job_has_a_time_of_its_own(signals: Signals) -> None:
         time.sleep(60)
 
     assert time.monotonic() - settled >= 0.3
+
+
+def test_a_failure_that_is_recorded_while_the_job_settles(signals: Signals) -> None:
+    """It interrupts nothing, even if another thread was about to record it when the end of the job settled."""
+
+    def trace(frame: FrameType, event: str, arg: object) -> Callable[..., object] | None:
+        if frame.f_code.co_name != "interrupt":
+            return None
+        if event == "line" and frame.f_lineno == frame.f_code.co_firstlineno + 3:
+            signals.settle()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        signals.interrupt(FrameworkError("elsewhere"))
+    finally:
+        sys.settrace(before)
+    signals.check()
+
+
+def test_a_handler_survives_that_no_thread_can_be_started(signals: Signals) -> None:
+    """What it cannot start a clock for is on record all the same, and comes up at the next border."""
+    before = _thread.stack_size(2**46)  # More than there is.
+    try:
+        signals.be_patient(0.2)
+        with signals.may_interrupt():
+            ask()
+    finally:
+        _thread.stack_size(before)
+    asked_at = signals.stopped_at
+    assert asked_at is not None
+    while time.monotonic() < asked_at + 0.2:
+        time.sleep(0.01)
+    with pytest.raises(JobStopped):
+        signals.check()
 
 
 def test_a_late_request_does_not_count(signals: Signals) -> None:
