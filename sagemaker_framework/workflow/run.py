@@ -348,7 +348,11 @@ def tell_the_others(env: TrainingEnv, signals: Signals, error: BaseException) ->
     """
     own = _as_failure(error)
     with Supervisor(signals, env.settings.grace_seconds) as supervisor:
-        session = join(env, supervisor)
+        try:
+            session = join(env, supervisor)
+        except FrameworkError as untold:
+            log.error(f"the other hosts cannot be told: {untold}")
+            return error
         try:
             if isinstance(error, JobStopped):
                 session.stopping(error.signum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import textwrap
 from pathlib import Path
@@ -858,6 +859,21 @@ def test_a_function_that_does_not_tell_its_parameters(job: Job) -> None:
     job.env["SAGEMAKER_TRAINING_MODULE"] = "builtins:max"
 
     assert job.run().cause.startswith("builtins:max failed: TypeError: max expected at least 1 argument")
+
+
+def test_a_host_that_cannot_tell_the_others_has_its_own_cause(job: Job) -> None:
+    """That the leader's port is taken is in the log, and not the reason."""
+    job.hosts("algo-1", "algo-2")
+    job.env["SAGEMAKER_TRAINING_MODULE"] = "not_there:MyTrainer"
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        job.env["SAGEMAKER_FRAMEWORK_CLUSTER_PORT"] = str(port)
+        ended = job.run()
+
+    assert "No module named 'not_there'" in ended.cause
+    assert f"port {port}" in ended.stderr
 
 
 def test_a_nested_attribute_can_be_named(image: Image) -> None:
