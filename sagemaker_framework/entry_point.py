@@ -270,7 +270,9 @@ def run(
         JobStopped: this process was asked to stop meanwhile; its exit code is 0 if the program then ended well.
     """
     where = paths.current()
-    if user_entry_point is not None and not isinstance(user_entry_point, str):
+    # Both may be None: the program of a job that names none, and the arguments of a program.
+    names_program = user_entry_point is None and not os.path.isabs(uri) and os.path.exists(f"{where.code}/{uri}")
+    if names_program or not (user_entry_point is None or isinstance(user_entry_point, str)):
         uri, user_entry_point, args, env_vars = where.code, uri, user_entry_point, args  # type: ignore[assignment]
     from sagemaker_framework.config import settings
     from sagemaker_framework.processes.signals import listening

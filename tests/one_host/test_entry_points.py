@@ -169,6 +169,14 @@ def test_run_without_a_uri(here: Job, tmp_path: Path) -> None:
     assert "2" == (tmp_path / "seen").read_text()
 
 
+def test_a_program_that_is_run_with_no_arguments(here: Job, tmp_path: Path) -> None:
+    """None stands for no arguments, also where the code is in the code folder already."""
+    here.write("go.py", f"import sys; open({str(tmp_path / 'seen')!r}, 'w').write(repr(sys.argv[1:]))")
+    entry_point.run("go.py", None)
+
+    assert "[]" == (tmp_path / "seen").read_text()
+
+
 def test_run_raises_what_the_program_failed_with(here: Job) -> None:
     """A program that fails raises a ProgramError with its exit code, its cause and its last traceback."""
     here.write("go.py", "raise ValueError('x')")
