@@ -13,7 +13,8 @@ from sagemaker_framework.processes.signals import Once
 from sagemaker_framework.processes.supervisor import Supervisor
 from sagemaker_framework.strategies.base import Launch
 from sagemaker_framework.strategies.single_process import SingleProcessStrategy
-from sagemaker_framework.workflow.calls import call_hook, internal_error
+from sagemaker_framework.workflow.calls import call_hook
+from sagemaker_framework.workflow.meeting import as_failure, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from sagemaker_framework.cluster.session import Session
-    from sagemaker_framework.config.environment import TrainingEnv
     from sagemaker_framework.entry_point import EntryPoint
     from sagemaker_framework.processes.process import Process
     from sagemaker_framework.processes.signals import Signals
@@ -70,20 +70,23 @@ class JobRun:
         """
         with self._supervisor:
             try:
-                self.connect()
-                self.call(self._trainer.pre_train)
-                self.fetch()
-                self.install()
-                self.rendezvous()
-                self.start_servers()
-                self.start_program()
-                self.wait_for_programs()
-                self.stop_servers()
-                self.finish()
+                self._take_all_steps()
             except BaseException as error:
                 raise self.conclude(error) from error
             finally:
                 self._session.close()
+
+    def _take_all_steps(self) -> None:
+        self.connect()
+        self.call(self._trainer.pre_train)
+        self.fetch()
+        self.install()
+        self.rendezvous()
+        self.start_servers()
+        self.start_program()
+        self.wait_for_programs()
+        self.stop_servers()
+        self.finish()
 
     def call(self, hook: Callable[..., T], *args: Any) -> T:
         """Call an author's hook, which a request to stop or a failure elsewhere may interrupt."""
@@ -190,7 +193,7 @@ class JobRun:
     def conclude(self, error: BaseException) -> BaseException:
         """Undo what was begun, in reverse order, and return the outcome of the job, which is the same on all hosts."""
         error = self._cause(error)
-        own = _as_failure(error)
+        own = as_failure(error)
         self._signals.settle()
         if isinstance(error, JobStopped):
             # Other hosts know of the request, but not that this one stops even if all their programs have ended well.
@@ -288,7 +291,7 @@ class JobRun:
         try:
             step()
         except BaseException as consequence:
-            log.error(str(internal_error(consequence)))
+            log.error(str(as_failure(consequence)))
 
     def _stop_program(self) -> None:
         self._supervisor.stop_program(self._process, lambda: self._ask(None, signal.SIGTERM), self._is_idle)
@@ -328,41 +331,3 @@ class JobRun:
             call_hook(self._strategy.stop, process, signum)
         except FrameworkError as error:
             self._signals.interrupt(error)
-
-
-def join(env: TrainingEnv, supervisor: Supervisor, is_needed: bool = False) -> Session:
-    """Start this host's session with the other hosts, if there are any."""
-    if len(env.hosts) < 2:
-        return SingleHostSession(env.current_host)
-    from sagemaker_framework import cluster
-
-    with supervisor.own_limit:  # The leader needs more open files than its program may get.
-        return cluster.join(env, control=supervisor, is_needed=is_needed)
-
-
-def tell_the_others(env: TrainingEnv, signals: Signals, error: BaseException) -> BaseException:
-    """Tell the other hosts, which would wait for this one, that it failed or was stopped before it could run.
-
-    Returns:
-        The outcome of the job, which is the same on all hosts.
-    """
-    own = _as_failure(error)
-    with Supervisor(signals, env.settings.grace_seconds) as supervisor:
-        try:
-            session = join(env, supervisor)
-        except FrameworkError as untold:
-            log.error(f"the other hosts cannot be told: {untold}")
-            return error
-        try:
-            if isinstance(error, JobStopped):
-                session.stopping(error.signum)
-            else:
-                session.fail(own)
-            verdict = session.verdict(own)
-        finally:
-            session.close()
-    return error if verdict is own else verdict
-
-
-def _as_failure(error: BaseException) -> FrameworkError:
-    return FrameworkError(str(error)) if isinstance(error, JobStopped) else internal_error(error)

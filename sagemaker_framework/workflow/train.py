@@ -113,7 +113,7 @@ def _read(record: Signals) -> TrainingEnv:
     except ConfigurationError as error:
         if error.env is None:
             raise
-        from sagemaker_framework.workflow.run import tell_the_others
+        from sagemaker_framework.workflow.meeting import tell_the_others
 
         raise tell_the_others(error.env, record, error) from error
 
@@ -128,6 +128,6 @@ def _load(base: type, env: TrainingEnv, record: Signals) -> Callable[[], object]
     try:
         return loading.load(env, base, record)
     except (FrameworkError, JobStopped) as error:
-        from sagemaker_framework.workflow.run import tell_the_others
+        from sagemaker_framework.workflow.meeting import tell_the_others
 
         raise tell_the_others(env, record, error) from error

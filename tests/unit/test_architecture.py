@@ -31,6 +31,7 @@ LAYERS = [
     ["trainer"],
     ["workflow.train"],
     ["workflow.loading", "workflow.run"],
+    ["workflow.meeting"],
     ["workflow.calls", "workflow.report"],
     ["workflow"],
     ["strategies"],
