@@ -4,7 +4,8 @@ They drive the real states of cluster/protocol.py, and keep to these rules of th
 
 - What the main part says, the session handles a little later, in order; what the session learns, the main part
   sees when it looks next.
-- The state is told of time every `TICK` seconds; the leader's every 0.1 s once the job has failed.
+- The state is told of time every `TICK` seconds; the leader's every 0.1 s once it knows of a failure of another host,
+  or has failed itself.  When it becomes quicker, a tick that is due sooner keeps its time.
 - Whatever comes from a host is a sign of life, and is handled before time is looked at, also after a freeze.
 - A follower tries to reach the leader after 0.1, 0.2, 0.4 ... seconds, at most `LONGEST_RETRY`, each time for 5 s.
 - A follower that has lost the leader does not come back.
@@ -12,6 +13,7 @@ They drive the real states of cluster/protocol.py, and keep to these rules of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,7 @@ class SimulatedSession:
         self.is_closed = False
         self._handed_at = 0.0
         self._ticks = 0
+        self._due = math.inf  # when the state is told of time next
         self.pace = protocol.TICK
 
     @property
@@ -125,16 +128,18 @@ class SimulatedSession:
         self.host.wake()
 
     def tick(self, after: float) -> None:
-        """Tell the state of time, in a while and from then on."""
+        """Tell the state of time, in a while or when it is due anyway, and from then on."""
         self._ticks += 1
         count = self._ticks
+        self._due = min(self._due, self.world.now + after)
 
         def tick() -> None:
             if not self.is_closed and count == self._ticks:
+                self._due = math.inf
                 self.handle(Tick())
                 self.tick(self.pace)
 
-        self.world.after(after, lambda: self.host.do(tick, is_last=True))
+        self.world.at(self._due, lambda: self.host.do(tick, is_last=True))
 
     def start(self) -> None:
         """Begin."""
@@ -180,7 +185,8 @@ class SimulatedLeader(SimulatedSession):
         if not self.is_closed and type(event) not in (Tick, Heard):
             self.facts.heard(event)
         super().handle(event)
-        if self.pace > FAST_TICK and (self.foreign or isinstance(event, Failed)):
+        is_own = isinstance(event, Failed) and event.host == self.host.name
+        if self.pace > FAST_TICK and (self.foreign or is_own):
             self.pace = FAST_TICK
             self.tick(FAST_TICK)
 
