@@ -82,6 +82,25 @@ def test_a_server_of_another_host_is_not_named_with_a_program() -> None:
     assert server is root_cause([program, server])
 
 
+@pytest.mark.parametrize(("raised_apart", "ended_apart", "are_named"), [(0.5, 10.0, True), (2.0, 0.0, False)])
+def test_a_program_and_a_server_fail_together_if_they_raise_together(
+    raised_apart: float, ended_apart: float, are_named: bool
+) -> None:
+    """How long each takes to end after its exception does not matter."""
+    at = {"raised_at": 1.0 + raised_apart * timing.TOGETHER, "ended_at": 5.0 + ended_apart * timing.TOGETHER}
+    program = Failure("algo-1", "train.py", process="program", raised_at=1.0, ended_at=5.0)
+    server = Failure("algo-1", "server", process="server", **at)  # type: ignore[arg-type]
+
+    assert are_named == ("at the same moment" in root_cause([program, server]).cause)
+
+
+def test_a_failure_by_another_clock_is_as_long_as_before() -> None:
+    """Its beginning and its end are moved alike."""
+    moved = Failure("algo-2", "x", raised_at=1.5, ended_at=2.5).shifted(10.0)
+
+    assert (11.5, 12.5) == (moved.raised_at, moved.ended_at)
+
+
 def test_a_failure_is_the_same_after_its_way_to_another_host() -> None:
     """Each attribute is sent and read."""
     sent = Failure("algo-2", "x", "y", 7, process="server", raised_at=1.5, ended_at=2.5, kind=CONSEQUENCE)

@@ -49,6 +49,7 @@ def test_the_leader_reads_what_a_follower_sends(message: dict[str, Any], event: 
         (messages.fail(FAILURE), JobFailed(FAILURE)),
         (messages.verdict(FAILURE), Decided(FAILURE)),
         (messages.stop(15), StopRequested("algo-1", 15)),
+        (messages.stop(2), StopRequested("algo-1", 2)),
     ],
 )
 def test_a_follower_reads_what_the_leader_sends(message: dict[str, Any], event: Event) -> None:

@@ -150,6 +150,18 @@ def test_a_leader_that_is_late_itself_is_interrupted() -> None:
     assert ["algo-1"] == [action.failure.host for action in done if isinstance(action, Interrupt)]
 
 
+def test_of_several_late_hosts_the_first_is_the_one_that_failed() -> None:
+    """The cause begins with it, and names the others where it says for whom the job has waited."""
+    job = Leading()
+    job.hear(Arrived("algo-1", "ready", {}))
+    done = job.wait(910)
+
+    assert ["algo-2"] == [action.failure.host for action in done if isinstance(action, SetVerdict)]
+    (cause,) = verdicts(done)
+    assert cause.startswith("algo-2 (host 2 of 3): not all hosts were ready")
+    assert "waited for algo-2 (connected, still preparing), algo-3 (connected, still preparing)" in cause
+
+
 def test_hosts_that_wait_are_told_for_whom() -> None:
     """The first few are named; those that are waited for are not told."""
     job = Leading([f"algo-{at}" for at in range(1, 9)])
@@ -355,6 +367,11 @@ def test_a_request_to_stop_one_host_stops_all(asked: str) -> None:
     assert [Broadcast(messages.stop(15)), StopHost(15)] == job.hear(StopRequested(asked, 15))
 
 
+def test_the_signal_that_came_is_the_one_that_is_passed_on() -> None:
+    """A job that was interrupted is not said to have been terminated."""
+    assert [Broadcast(messages.stop(2)), StopHost(2)] == Leading().hear(StopRequested("algo-2", 2))
+
+
 def test_a_second_request_is_not_passed_on() -> None:
     """The service asks each host, one after the other."""
     job = Leading()
@@ -514,6 +531,15 @@ def test_a_leader_that_has_failed_waits_for_hosts_that_may_still_come() -> None:
     assert [Close()] == job.hear(Tick(), after=timing.LATECOMERS)
 
 
+def test_a_host_that_has_left_is_not_waited_for() -> None:
+    """It has been there, and will not come again."""
+    job = Leading(HOSTS[:2])
+    job.hear(fails("algo-2"), Left("algo-2"))
+    job.wait(1)
+
+    assert [Close()] == job.hear(Closing())
+
+
 def test_the_leader_does_not_wait_for_hosts_that_it_has_lost() -> None:
     """Also where the host was named before: it was late first, and silent then."""
     job = Leading(HOSTS[:2])
@@ -659,6 +685,19 @@ def test_a_follower_that_is_asked_to_stop_waits_for_the_leaders_word() -> None:
 
     assert [Send("algo-1", messages.stop(15))] == host.hear(StopRequested("algo-2", 15))
     assert [Send("algo-1", messages.ack()), StopHost(15)] == host.hear(StopRequested("algo-1", 15))
+
+
+def test_a_follower_that_cannot_finish_says_so() -> None:
+    """The leader stops the job of a host that insists, whatever has ended."""
+    assert [Send("algo-1", messages.stop(15, insists=True))] == Following().hear(StopRequested("algo-2", 15, True))
+
+
+def test_a_follower_that_knows_the_verdict_passes_no_request_on() -> None:
+    """The job has ended, and its leader has been left."""
+    host = Following()
+    host.hear(Decided(Failure("algo-3", "algo-3 fails")))
+
+    assert [] == host.hear(StopRequested("algo-2", 15), StopRequested("algo-2", 15, insists=True))
 
 
 def test_a_follower_that_is_asked_to_stop_stops_when_the_leader_is_gone() -> None:

@@ -28,8 +28,7 @@ from sagemaker_framework.processes import rank_wrapper
         ("WINDOW", "VERDICT", "hosts wait for the verdict for longer than the leader does"),
         ("VERDICT", "FAILURE_GRACE", "the verdict is known before what still runs is killed"),
         ("FAREWELL", "VERDICT", "the leader's last word comes before the others give up"),
-        ("LONGEST_RETRY", "LATECOMERS", "a host that starts late makes several attempts before the leader leaves"),
-        ("LONGEST_RETRY", "LAST_ATTEMPTS", "a host makes several attempts before it gives up"),
+        ("TOGETHER", "LOSS_SHOWS", "a loss explains what cannot be told to have been before it"),
         ("RANKS_SETTLE", "DOUBT", "the ends of ranks are known before one is told of as a mere consequence"),
         ("ATTEMPT", "INTRODUCTION", "a host tries again before the leader takes it for a stranger"),
         ("INTRODUCTION", "DEFAULT_PHASE_TIMEOUT", "a stranger does not hold a place for as long as hosts wait"),
@@ -49,6 +48,12 @@ def test_a_stopped_job_ends_before_the_service_kills_it() -> None:
 def test_three_signs_of_life_are_missing_before_a_host_is_lost() -> None:
     """One that is late, or two, are no reason."""
     assert timing.SILENCE >= 3 * timing.BEAT
+
+
+@pytest.mark.parametrize("window", ["LATECOMERS", "LAST_ATTEMPTS"])
+def test_a_host_makes_several_attempts_before_anybody_gives_up(window: str) -> None:
+    """The leader stays, and a host that has failed tries, for three attempts at least."""
+    assert getattr(timing, window) >= 3 * timing.LONGEST_RETRY
 
 
 def test_the_wrapper_of_ranks_has_the_same_last_words() -> None:
