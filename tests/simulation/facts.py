@@ -43,14 +43,14 @@ class Facts:
     Attributes:
         misfortunes: by their words.
         log: what the leader has handled, and what its state has asked for.
-        stops: when which host was asked to stop, from outside.
+        stops: when which host was asked to stop, from outside, and by which signal.
         troubles: when something happened that the job need not survive, and what.
     """
 
     world: World
     misfortunes: dict[str, Misfortune] = field(default_factory=dict)
     log: list[tuple[float, Any]] = field(default_factory=list)
-    stops: list[tuple[float, str]] = field(default_factory=list)
+    stops: list[tuple[float, str, int]] = field(default_factory=list)
     troubles: list[tuple[float, str]] = field(default_factory=list)
 
     def misfortune(self, host: str, what: str, **more: Any) -> Misfortune:

@@ -33,7 +33,7 @@ from sagemaker_framework import timing
 from sagemaker_framework.cluster.events import Arrived, Closing, Failed, Reduced, StopRequested
 from sagemaker_framework.failures import CAUSE, CONSEQUENCE, Failure
 
-SIGTERM = 15
+SIGTERM, SIGINT = 15, 2
 #: What a host's program does: completes the job, only helps, or is not there.
 PROGRAM, HELPER, SERVER = "program", "helper", "server"
 
@@ -171,6 +171,8 @@ class SimulatedHost:
         told_at: when it has told of its own failure; infinity before.
         over_at: when its machine, or its `train`, was gone; infinity before.
         freezes: from when till when it did nothing.
+        stopped_by: the signal by which it stops.
+        asked_at: when it has first told the leader to stop; infinity before.
         requests: for each time that it has told the leader to stop, whether it insists.
         report: how it says that the job has ended.
     """
@@ -189,10 +191,11 @@ class SimulatedHost:
         self.step = ""
         self.came_to: dict[str, float] = {}
         self.has_started = self.is_silent = False
-        self.over_at = self.told_at = math.inf
+        self.over_at = self.told_at = self.asked_at = math.inf
         self.freezes: list[tuple[float, float]] = []
         self.report: Report | None = None
         self.stop_at: float | None = None
+        self.stopped_by = SIGTERM
         self.requests: list[bool] = []
         self.stopping_takes_until = 0.0
         self.on_step: Callable[[SimulatedHost], None] = lambda host: None
@@ -283,17 +286,17 @@ class SimulatedHost:
 
     # -- requests to stop ----------------------------------------------------------------------
 
-    def sigterm(self) -> None:
-        """Be asked to stop, by the service."""
-        self.do(self._on_sigterm)
+    def ask_to_stop(self) -> None:
+        """Be asked to stop, by the service or at a keyboard."""
+        self.do(lambda: self._on_signal(self.random.choice([SIGTERM, SIGTERM, SIGINT])))
 
-    def _on_sigterm(self) -> None:
-        self.note("! SIGTERM")
+    def _on_signal(self, signum: int) -> None:
+        self.note(f"! signal {signum}")
         if self.has_started and self.report is None:
-            self.facts.stops.append((self.world.now, self.name))
+            self.facts.stops.append((self.world.now, self.name, signum))
             if self.stop_at is None:
+                self.request_stop(signum)
                 self._request(insists=False)
-                self.request_stop(SIGTERM)
 
     @property
     def _has_come_to_its_program(self) -> bool:
@@ -302,7 +305,7 @@ class SimulatedHost:
     def request_stop(self, signum: int) -> None:
         """Record that this host is to stop."""
         if self.stop_at is None:
-            self.stop_at = self.world.now
+            self.stop_at, self.stopped_by = self.world.now, signum
             self.later(self.plan.grace, self._end_grace)
             if self.program.is_running and self.plan.role == PROGRAM:
                 self.program.ask()
@@ -316,8 +319,9 @@ class SimulatedHost:
         self.wake()
 
     def _request(self, insists: bool) -> None:
+        self.asked_at = min(self.asked_at, self.world.now)
         self.requests.append(insists)
-        self.session.tell(StopRequested(self.name, SIGTERM, insists))
+        self.session.tell(StopRequested(self.name, self.stopped_by, insists))
 
     # -- the run -------------------------------------------------------------------------------
 
@@ -421,7 +425,7 @@ class SimulatedHost:
             self._fail(session.verdict)
         else:
             has_ended_well = self.program.code == 0 or self.plan.role != PROGRAM
-            self._say(Report("stopped", self.world.now, 0 if has_ended_well else 128 + SIGTERM))
+            self._say(Report("stopped", self.world.now, 0 if has_ended_well else 128 + self.stopped_by))
 
     def _conclude_failed(self, own: Misfortune | None) -> Iterator[float]:
         session = self.session
@@ -441,7 +445,7 @@ class SimulatedHost:
         elif own is not None:
             self._fail(self._failure(own))
         elif session.is_stopping:
-            self._say(Report("stopped", self.world.now, 128 + SIGTERM))
+            self._say(Report("stopped", self.world.now, 128 + self.stopped_by))
         else:
             assert session.foreign
             self._fail(session.foreign)

@@ -37,7 +37,9 @@ SILENCE = 9.0  # after which a host counts as lost
 BEAT = 3.0  # between signs of life
 LEAST_WINDOW = 0.3  # in which an earlier failure may show, where all have said what they know
 WINDOW = 3.0  # the same, where not
+TOGETHER = 0.3  # between the exceptions of a program and its server that are named together
 LOSS_SHOWS = 1.0  # before the loss of a host in which others may have noticed it
+LAST_ATTEMPTS = 5.0  # in which a host that has failed, or is asked to stop, tries to tell the leader
 LATECOMERS = 5.0  # in which a host that fails, or stops, tells others that come
 VERDICT = 8.0  # for which a host waits for the leader's word
 FAREWELL = 2.0  # for which the leader waits until the others have heard its last
@@ -63,13 +65,16 @@ def violations(job: Job) -> list[str]:
         _all_that_can_talk_agree,
         _reports_are_true,
         _the_verdict_is_the_first_cause,
+        _a_program_and_a_server_are_named_together_if_they_raised_together,
         _the_verdict_comes_in_time,
         _requests_to_stop_count_unless_they_are_late,
+        _the_signal_is_the_one_that_came,
         _each_program_is_asked_once,
         _silence_is_noticed,
         _programs_are_over_when_the_last_has_ended_or_is_gone,
         _the_leader_leaves_in_time,
         _hosts_hear_at_once,
+        _nobody_tries_for_long_to_tell_a_leader_that_is_not_there,
         _every_host_ends,
         _a_job_without_trouble_succeeds,
     )
@@ -117,7 +122,9 @@ class Outcome:
         for at, it in self.log:
             if isinstance(it, Connected):
                 self.connected_at.setdefault(it.host, at)
-        self.trouble_at = min([at for at, _ in (*self.facts.troubles, *self.facts.stops)], default=math.inf)
+        self.trouble_at = min(
+            [at for at, _ in (*self.facts.troubles, *(stop[:2] for stop in self.facts.stops))], default=math.inf
+        )
 
     def _first(self, is_it: Any) -> float:
         return next((at for at, it in self.log if is_it(it)), math.inf)
@@ -255,6 +262,8 @@ def _reports_are_true(seen: Outcome) -> Iterator[str]:
                 yield f"{host.name} reports {report}, but it was {found}"
         elif failure.kind == HOST_LOST and failure.host != seen.leader.name:
             lost = next(each for each in seen.hosts if each.name == failure.host)
+            if not failure.cause.startswith(f"{_place(seen, lost)}: "):
+                yield f"{host.name} reports {failure.cause!r} of {_place(seen, lost)}"
             is_gone = lost.over_at <= report.at and lost.report is None
             if not is_gone and seen.stalled(lost, until=report.at) < SURVIVED:
                 yield f"{host.name} reports {report}, but {lost.name} was there"
@@ -264,6 +273,10 @@ def _reports_are_true(seen: Outcome) -> Iterator[str]:
             yield from _check_lateness(seen, host, failure)
         else:
             yield f"{host.name} reports {report}, which has not happened"
+
+
+def _place(seen: Outcome, host: SimulatedHost) -> str:
+    return f"{host.name} (host {seen.hosts.index(host) + 1} of {len(seen.hosts)})"
 
 
 def _check_loss_of_leader(seen: Outcome, host: SimulatedHost) -> Iterator[str]:
@@ -288,6 +301,10 @@ def _check_lateness(seen: Outcome, host: SimulatedHost, failure: Failure) -> Ite
     slack = seen.stalled(late) + SOON + seen.latency(late)
     has_met = seen.connected_at.get(late.name, 0.0) < seen.failed_at - 8 * seen.latency(late) - SOON
     is_late = late.came_to.get(phase, math.inf) > seen.failed_at - slack or late.over_at < seen.failed_at
+    arrived = {it.host for at, it in seen.log if isinstance(it, Arrived) and it.phase == phase and at <= seen.failed_at}
+    missing = [each.name for each in seen.hosts if each.name not in arrived]
+    if failure.host != missing[0] or not failure.cause.startswith(f"{_place(seen, late)}: "):
+        yield f"{host.name} reports {failure.cause!r}, but {missing} were late"
     if seen.failed_at < first + host.timeout - SOON or (has_met and not is_late):
         yield f"{host.name} reports {failure.cause!r}, but it was in time"
 
@@ -314,11 +331,43 @@ def _the_verdict_is_the_first_cause(seen: Outcome) -> Iterator[str]:
         for at, name in known:
             if chosen.raised_at > at - LOSS_SHOWS + _clock_error(seen, chosen.host) + SOON:
                 yield f"{chosen.text} is the verdict, although {name} was lost at {at:.4f}"
+    if verdict.ended_at < verdict.raised_at:
+        yield f"the verdict begins at {verdict.raised_at:.4f}, and ends at {verdict.ended_at:.4f}"
     if verdict.kind == HOST_LOST:
+        yield from _check_loss(seen, verdict)
         lost_at = min([at for at, name in losses if name == verdict.host], default=-math.inf)
         for other in causes:
             if other.raised_at + _clock_error(seen, other.host) < lost_at - LOSS_SHOWS - SOON:
                 yield f"the loss of {verdict.host} at {lost_at:.4f} is the verdict; long before, {other}"
+
+
+def _check_loss(seen: Outcome, verdict: Failure) -> Iterator[str]:
+    """A host is lost from its last sign of life on, and not if it had said why it fails."""
+    until = next(
+        (at for at, it in seen.log if isinstance(it, (Drop, Disconnected, Left)) and it.host == verdict.host), math.inf
+    )
+    if any(isinstance(it, Failed) and it.host == verdict.host and at < until for at, it in seen.log):
+        yield f"the loss of {verdict.host} is the verdict, which had said why it would go"
+    dropped_at = seen._first(lambda it: isinstance(it, Drop) and it.host == verdict.host)
+    heard = seen.leader.clock() - (seen.job.world.now - dropped_at + SILENCE) * seen.leader.clock.rate
+    if dropped_at <= seen.word_at and verdict.raised_at > heard + 0.01:
+        yield f"{verdict.host} is lost at {verdict.raised_at:.4f}, and was last heard before {heard:.4f}"
+
+
+def _a_program_and_a_server_are_named_together_if_they_raised_together(seen: Outcome) -> Iterator[str]:
+    """Only those of one host, and only if they stand for themselves."""
+    chosen = seen.facts.find(seen.verdict) if seen.verdict else None
+    if seen.verdict is None or chosen is None or chosen.kind != CAUSE:
+        return
+    for other in seen.facts.misfortunes.values():
+        is_named = other.text in seen.verdict.cause
+        is_pair = other.host == chosen.host and {other.process, chosen.process} == {"program", "server"}
+        apart, error = abs(other.raised_at - chosen.raised_at), 2 * _clock_error(seen, chosen.host)
+        is_told = other.told_at is not None and other.told_at < seen.word_at and other.kind == CAUSE
+        if is_named and other is not chosen and not (is_pair and apart <= TOGETHER + error):
+            yield f"{other.text} is named with {chosen.text}, {apart:.2f} s apart"
+        if is_pair and is_told and not is_named and apart < TOGETHER - error:
+            yield f"{other.text} is not named with {chosen.text}, {apart:.2f} s apart"
 
 
 def _losses(seen: Outcome) -> list[tuple[float, str]]:
@@ -423,6 +472,21 @@ def _requests_to_stop_count_unless_they_are_late(seen: Outcome) -> Iterator[str]
         yield f"the job is stopped at {stopped_at:.4f}, and should be at {should:.4f}"
 
 
+def _the_signal_is_the_one_that_came(seen: Outcome) -> Iterator[str]:
+    """All hosts stop by the signal of the host whose request was the first, or that they have got themselves."""
+    own: dict[str, int] = {}
+    for _, name, signum in seen.facts.stops:
+        own.setdefault(name, signum)
+    stops = [it for _, it in seen.log if isinstance(it, (StopRequested, StopHost))]
+    at = next((at for at, it in enumerate(stops) if isinstance(it, StopHost)), 0)
+    job = own.get(stops[at - 1].host, stops[at].signum) if at else None
+    if at and stops[at].signum != job:
+        yield f"the job is stopped by {stops[at].signum}, and {stops[at - 1].host} was by {job}"
+    for host in seen.hosts:
+        if host.stop_at is not None and host.stopped_by not in (own.get(host.name), job):
+            yield f"{host.name} stops by {host.stopped_by}, and should by {own.get(host.name, job)}"
+
+
 def _each_program_is_asked_once(seen: Outcome) -> Iterator[str]:
     for host in seen.hosts:
         program = host.program
@@ -522,6 +586,18 @@ def _hosts_hear_at_once(seen: Outcome) -> Iterator[str]:
 
 def _busy_until(host: SimulatedHost) -> float:
     return host.came_to.get("failing", 0.0) if host.report and host.report.failure else 0.0
+
+
+def _nobody_tries_for_long_to_tell_a_leader_that_is_not_there(seen: Outcome) -> Iterator[str]:
+    """A host that has failed, or is asked to stop, gives up `LAST_ATTEMPTS` later, and does not wait for a word."""
+    leader = seen.leader
+    for host in seen.followers:
+        since = min(host.told_at, host.asked_at)
+        if host.report is None or since == math.inf or seen.stalls(host) or leader.plan.starts_at < host.report.at:
+            continue
+        due = max(since + LAST_ATTEMPTS + RETRY + 4 * seen.latency(host), host.stopping_takes_until, _busy_until(host))
+        if host.report.at > due + SOON:
+            yield f"{host.name} reports at {host.report.at:.4f}, but should give up by {due:.4f}"
 
 
 def _every_host_ends(seen: Outcome) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Job:
         self._pending: list[tuple[str, str, float, Callable[[], None]]] = []
         names = [f"algo-{at + 1}" for at in range(self._draw_size())]
         self.timeout = self.random.uniform(12, 30)
-        self.is_long = len(names) <= 3 and self.random.random() < 0.06
+        self.is_long = len(names) <= 3 and self.random.random() < 0.08
         self.hosts = [
             SimulatedHost(self.world, self.facts, names, name, self._draw_plan(), self.timeout) for name in names
         ]
@@ -103,7 +103,7 @@ class Job:
     def _draw_faults(self) -> None:
         random = self.random
         # Of what goes on in reality: most jobs see one thing go wrong, and what that brings about.
-        for _ in range(random.choice([0, 1, 1, 1, 1, 2, 2, 3])):
+        for _ in range(random.choice([0, 0, 1] if self.is_long else [0, 1, 1, 1, 1, 2, 2, 3])):
             fault = random.choice(FAULTS)
             self.faults.append(fault)
             fault(self)
@@ -204,6 +204,54 @@ def _server_fails(job: Job) -> None:
         plan.fails_with = 3
 
 
+def _program_and_its_server_fail(job: Job) -> None:
+    """Have both raise within a second; each ends when it has tidied up."""
+    random, plan = job.random, job.victim().plan
+    plan.role, plan.has_servers, plan.looks_back = PROGRAM, True, True
+    plan.fails_with, plan.stop_takes = 3, random.uniform(0, 0.3)
+    plan.lingers = random.choice([0.0, random.uniform(0, 0.3), random.uniform(0.5, 1.5)])
+    plan.program = random.uniform(0.5, 1.0)
+    plan.server_fails_after = plan.program + random.uniform(-0.3, min(1.0, plan.lingers + 0.02))
+
+
+def _message_of_the_first_failure_takes_long(job: Job) -> None:
+    """Have two programs fail; what the host of the first says comes after what the other says."""
+    random = job.random
+    first, second = random.choice(job.hosts[1:]), job.hosts[0]
+    link, seconds, apart = job.links[first.name], random.uniform(0.03, 0.25), random.uniform(0.02, 0.1)
+    for host in (first, second):
+        host.plan.role, host.plan.program = PROGRAM, 5.0
+
+    def fail() -> None:
+        link.cut(UP, seconds)
+        first.program.fail(1, 0.0)
+        job.world.after(apart, lambda: second.program.fail(3, 0.0))
+
+    job.await_step(first, "program", random.uniform(0.5, 2), fail)
+
+
+def _host_dies_when_it_has_failed(job: Job) -> None:
+    host = job.random.choice(job.hosts[1:])
+    host.plan.role, host.plan.fails_with, host.plan.lingers = PROGRAM, 3, 0.0
+    job.await_step(host, "failing", job.random.uniform(0.01, 0.3), lambda: job.kill(host, is_silent=False))
+
+
+def _host_fails_as_the_job_is_stopped(job: Job) -> None:
+    """Have the failure of a host that does not know yet that the job is being stopped cross the leader's word."""
+    random, host = job.random, job.random.choice(job.hosts[1:])
+    link = job.links[host.name]
+    link.delay, link.jitter = random.uniform(0.1, 0.2), 0.01
+    link.latency = link.delay + link.jitter
+    host.plan.role, host.plan.program = PROGRAM, 5.0
+    job.hosts[0].plan.stop_takes = random.uniform(0, 0.1)
+
+    def stop() -> None:
+        job.hosts[0].ask_to_stop()
+        job.world.after(random.uniform(0, link.delay / 2), lambda: host.program.fail(3, 0.0))
+
+    job.await_step(host, "program", random.uniform(0.5, 2), stop)
+
+
 def _hook_fails(job: Job) -> None:
     hooks = ["prepare", "start_servers", "stop_servers", "post_train", "reduce ready", "reduce done"]
     job.victim().plan.failing_hook = job.random.choice(hooks)
@@ -293,7 +341,7 @@ def _host_fails_or_is_stopped_before_it_meets_the_leader(job: Job) -> None:
         host.plan.failing_hook = "prepare"
         random.choice(job.hosts).plan.failing_hook = "prepare"
     else:
-        job.world.at(random.uniform(0, 1), host.sigterm)
+        job.world.at(random.uniform(0, 1), host.ask_to_stop)
 
 
 def _host_starts_while_the_job_ends(job: Job) -> None:
@@ -309,6 +357,14 @@ def _host_never_starts(job: Job) -> None:
     job.victim().plan.starts_at = math.inf
 
 
+def _two_hosts_never_come(job: Job) -> None:
+    for host in job.random.sample(job.hosts, min(2, len(job.hosts) - 1)):
+        if job.random.random() < 0.5:
+            host.plan.starts_at = math.inf
+        else:
+            host.plan.hooks["prepare"] = 2 * job.timeout
+
+
 def _host_is_slow_to_prepare(job: Job) -> None:
     hook = job.random.choice(["prepare", "start_servers"])
     job.victim().plan.hooks[hook] = job.random.uniform(0.5, 1.3) * job.timeout
@@ -316,7 +372,7 @@ def _host_is_slow_to_prepare(job: Job) -> None:
 
 def _host_is_asked_to_stop(job: Job) -> None:
     host = job.victim()
-    job.strike(host.sigterm, on=host)
+    job.strike(host.ask_to_stop, on=host)
 
 
 def _all_are_asked_to_stop(job: Job) -> None:
@@ -326,7 +382,7 @@ def _all_are_asked_to_stop(job: Job) -> None:
 
     def ask() -> None:
         for place, host in enumerate(hosts):
-            job.world.after(place * apart, host.sigterm)
+            job.world.after(place * apart, host.ask_to_stop)
 
     job.strike(ask)
 
@@ -340,7 +396,7 @@ def _host_dies_or_ends_badly_while_servers_wait_for_it(job: Job) -> None:
         each.plan.stop_code = random.choice([0, 143])
         each.plan.program = max(each.plan.program, 1.0)
     host.plan.role = PROGRAM
-    job.await_step(host, "program", random.uniform(0.1, 1), random.choice(job.hosts).sigterm)
+    job.await_step(host, "program", random.uniform(0.1, 1), random.choice(job.hosts).ask_to_stop)
     if random.random() < 0.5:
         job.await_step(host, "program", random.uniform(0.1, 2), lambda: job.kill(host, is_silent=False))
 
@@ -352,23 +408,47 @@ def _host_that_serves_is_stopped_before_it_knows_that_programs_run(job: Job) -> 
     host.plan.role, job.hosts[0].plan.role = SERVER, PROGRAM
     seconds = random.uniform(0.3, 0.9)
     job.await_step(host, "serving", 0.0, lambda: job.links[host.name].cut(DOWN, seconds))
-    job.await_step(host, "serving", random.uniform(0, 1), host.sigterm)
+    job.await_step(host, "serving", random.uniform(0, 1), host.ask_to_stop)
 
 
 def _host_is_asked_to_stop_twice(job: Job) -> None:
     host, gap = job.victim(), job.random.uniform(0, 1.5)
 
     def ask() -> None:
-        host.sigterm()
-        job.world.after(gap, host.sigterm)
+        host.ask_to_stop()
+        job.world.after(gap, host.ask_to_stop)
 
     job.strike(ask, on=host)
+
+
+def _leader_is_asked_to_stop_as_the_last_host_comes(job: Job) -> None:
+    """Have the leader know that the job is being stopped before it learns that all have come to a phase."""
+    random, last = job.random, job.random.choice(job.hosts[1:])
+    hook, phase = random.choice([("prepare", "ready"), ("start_servers", "serving")])
+    last.plan.hooks[hook] = random.uniform(1.5, 2.5)
+    job.await_step(last, phase, random.uniform(0, job.links[last.name].delay), job.hosts[0].ask_to_stop)
 
 
 def _host_cannot_finish(job: Job) -> None:
     host = job.victim()
     host.plan.hooks["post_train"] = job.random.uniform(5, 15)
-    job.strike(host.sigterm, on=host)
+    job.strike(host.ask_to_stop, on=host)
+
+
+def _host_has_not_heard_of_success_when_its_grace_is_over(job: Job) -> None:
+    random, host = job.random, job.random.choice(job.hosts[1:])
+    host.plan.hooks["stop_servers"] = host.plan.hooks["post_train"] = 0.0
+    host.plan.grace = random.uniform(0.3, 0.8)
+    job.await_step(host, "stop_servers", 0.0, host.ask_to_stop)
+    job.await_step(host, "done", 0.0, lambda: job.links[host.name].cut(DOWN, 0.9))
+
+
+def _host_pauses_for_nearly_as_long_as_it_may(job: Job) -> None:
+    random = job.random
+    for each in job.hosts:
+        each.plan.program = random.uniform(12, 20)
+    host, seconds = job.victim(), random.uniform(4.5, 5.4)
+    job.await_step(host, "program", random.uniform(0.1, 6), lambda: host.freeze(seconds))
 
 
 FAULTS = (
@@ -376,6 +456,10 @@ FAULTS = (
     _program_fails,
     _programs_fail_at_nearly_the_same_time,
     _server_fails,
+    _program_and_its_server_fail,
+    _message_of_the_first_failure_takes_long,
+    _host_dies_when_it_has_failed,
+    _host_fails_as_the_job_is_stopped,
     _hook_fails,
     _host_freezes,
     _link_is_cut,
@@ -390,6 +474,7 @@ FAULTS = (
     _host_fails_or_is_stopped_before_it_meets_the_leader,
     _host_starts_while_the_job_ends,
     _host_never_starts,
+    _two_hosts_never_come,
     _host_is_slow_to_prepare,
     _host_is_asked_to_stop,
     _all_are_asked_to_stop,
@@ -397,5 +482,8 @@ FAULTS = (
     _host_dies_or_ends_badly_while_servers_wait_for_it,
     _host_that_serves_is_stopped_before_it_knows_that_programs_run,
     _host_is_asked_to_stop_twice,
+    _leader_is_asked_to_stop_as_the_last_host_comes,
     _host_cannot_finish,
+    _host_has_not_heard_of_success_when_its_grace_is_over,
+    _host_pauses_for_nearly_as_long_as_it_may,
 )
