@@ -595,7 +595,8 @@ def _nobody_tries_for_long_to_tell_a_leader_that_is_not_there(seen: Outcome) -> 
         since = min(host.told_at, host.asked_at)
         if host.report is None or since == math.inf or seen.stalls(host) or leader.plan.starts_at < host.report.at:
             continue
-        due = max(since + LAST_ATTEMPTS + RETRY + 4 * seen.latency(host), host.stopping_takes_until, _busy_until(host))
+        is_busy_until = host.stopping_takes_until if host.told_at < math.inf else 0.0
+        due = max(since + LAST_ATTEMPTS + RETRY + 4 * seen.latency(host), is_busy_until)
         if host.report.at > due + SOON:
             yield f"{host.name} reports at {host.report.at:.4f}, but should give up by {due:.4f}"
 

@@ -19,8 +19,9 @@ if __name__ == "__main__" and "--mutant" in sys.argv:  # Before the protocol is 
 
     mutants.install(sys.argv[sys.argv.index("--mutant") + 1])
 
+from faults import FAULTS, named
 from invariants import Outcome, violations
-from scenario import FAULTS, Job, named
+from scenario import Job
 
 #: What many seeds together have to cover.
 EXPECTED = [
