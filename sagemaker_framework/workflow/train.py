@@ -111,6 +111,7 @@ def _read(record: Signals) -> TrainingEnv:
     try:
         return files.read()
     except ConfigurationError as error:
+        settings.warn_of_unknown()  # What is misspelt may be why it is wrong.
         if error.env is None:
             raise
         from sagemaker_framework.workflow.meeting import tell_the_others

@@ -984,3 +984,13 @@ def test_a_relative_base_folder(job: Job, monkeypatch: pytest.MonkeyPatch) -> No
     job.env["SAGEMAKER_BASE_DIR"] = job.base.name
 
     assert "True\n" == job.run().stdout
+
+
+def test_a_misspelt_setting_is_told_beside_what_is_broken(job: Job) -> None:
+    """Where the job fails of another setting, the log still says which one is not a setting."""
+    job.env.update(SAGEMAKER_FRAMEWORK_CLUSTER_PROT="1", SAGEMAKER_FRAMEWORK_GRACE_SECONDS="soon")
+    job.program("print('not reached')")
+    ended = job.run()
+
+    assert "SAGEMAKER_FRAMEWORK_GRACE_SECONDS is 'soon'" in ended.cause
+    assert "SAGEMAKER_FRAMEWORK_CLUSTER_PROT is not a setting" in ended.stderr
