@@ -748,3 +748,34 @@ def test_ten_failures_in_a_row(cluster: MakeCluster) -> None:
             each.stderr.clear()
             Path(each.base / "output/failure").unlink(missing_ok=True)
         assert_all_failed(job.run(SOON), "algo-2 (host 2 of 2): train.py exited with code 7", 7)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("broken", ["algo-1", "algo-2"])
+def test_a_setting_that_is_broken_on_one_host(cluster: MakeCluster, broken: str) -> None:
+    """The others hear of it within seconds, and name it as that host does; nothing has run."""
+    job = cluster(3)
+    job.program("print('ran')")
+    job[broken].env["SAGEMAKER_FRAMEWORK_GRACE_SECONDS"] = "soon"
+    ended = job.run(SOON)
+
+    cause = (
+        f"{place(job, broken)}: SAGEMAKER_FRAMEWORK_GRACE_SECONDS is 'soon', not a number of seconds from 0 to 1000000"
+    )
+    assert_all_failed(ended, cause)
+    assert ["", "", ""] == [host.stdout for host in ended.values()]
+
+
+@pytest.mark.fault
+def test_a_configuration_file_that_is_broken_on_one_host(cluster: MakeCluster) -> None:
+    """A host that can still prove who it is tells the others of it."""
+    job = cluster(2)
+    job.program("print('ran')")
+    job["algo-2"].config("inputdataconfig", "{")
+    ended = job.run(SOON)
+
+    (cause,) = {host.cause for host in ended.values()}
+    assert cause.startswith(
+        f"{place(job, 'algo-2')}: /opt/ml/input/config/inputdataconfig.json, line 1: not valid JSON"
+    )
+    assert_all_failed(ended, cause)
