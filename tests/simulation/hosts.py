@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
@@ -387,8 +388,9 @@ class SimulatedHost:
             yield from self._wait(lambda: self.program.code is not None, self._check_failures)
             if self.program.code:
                 if self.stop_at is not None and self.plan.has_servers:
-                    # The programs of other hosts may still need the servers of this one.
-                    yield from self._end_together(self._check_nothing)
+                    # Programs of other hosts may still need the servers of this one, unless the job fails elsewhere.
+                    with suppress(_Interrupted):
+                        yield from self._end_together(has_failed=True)
                 raise _Interrupted(self.program.failure)
 
     def _fail_server(self) -> None:
@@ -397,7 +399,7 @@ class SimulatedHost:
             self.on_misfortune(self._server_failure)
             self.wake()
 
-    def _end_together(self, check: Callable[[], None] | None = None) -> Iterator[float]:
+    def _end_together(self, has_failed: bool = False) -> Iterator[float]:
         """Wait until all programs have ended that complete the job."""
         session, is_needed = self.session, self.plan.has_servers or self.plan.role == HELPER
         if self.plan.role == PROGRAM:
@@ -405,11 +407,12 @@ class SimulatedHost:
         self._enter("ended")
 
         def is_over() -> bool:
-            may_go = session.is_stopping and (self._grace_is_over or not is_needed)
+            may_go = (session.is_stopping or has_failed) and self._grace_is_over
+            may_go |= session.is_stopping and not is_needed
             return "ended" in session.results or session.is_closed or may_go
 
-        yield from self._wait(is_over, check or self._check_failures)
-        if check is None:
+        yield from self._wait(is_over, self._check_failures)
+        if not has_failed:
             self._check()
 
     # -- the end -------------------------------------------------------------------------------
@@ -510,6 +513,3 @@ class SimulatedHost:
             raise _Interrupted(self._server_failure)
         if self.session.foreign is not None:
             raise _Interrupted
-
-    def _check_nothing(self) -> None:
-        pass

@@ -166,10 +166,16 @@ class Outcome:
 
         So it is if the host has lived to report, and the leader to close its session; if they have met, or must have
         (`meets_leader`); and if neither was frozen, nor the way between them cut, for more than `BRIEF` seconds in
-        sum, from the first trouble until the host had reported.  An interruption that began before counts as a whole
+        sum, from the first trouble until the host had reported; and unless it had failed so long before they met that
+        `VERDICT` was over before the leader's window.  An interruption that began before counts as a whole
         if it lasted until then.
         """
         if host.report is None or self.leader.over_at < self.closed_at or not self.meets_leader(host):
+            return False
+        if (
+            host.report.at < self.word_at
+            and self.connected_at.get(host.name, 0.0) > host.told_at + VERDICT - WINDOW - TICK
+        ):
             return False
         until = max(host.report.at, self.word_at)
         since = min(self.trouble_at, self.failed_at, self.word_at)
