@@ -536,12 +536,13 @@ def _programs_are_over_when_the_last_has_ended_or_is_gone(seen: Outcome) -> Iter
     if seen.word != "stopped" or not any(isinstance(it, SetResult) and it.phase == "serving" for _, it in seen.log):
         return
     there: set[str] = set()
-    due = math.inf
+    due, is_told = math.inf, False
     for at, it in seen.log:
         if isinstance(it, Close):
             break
         has_come = isinstance(it, Arrived) and it.phase == "ended"
-        is_gone = isinstance(it, (Left, Drop)) or (isinstance(it, Disconnected) and at > seen.word_at)
+        is_told |= isinstance(it, StopHost)
+        is_gone = isinstance(it, (Left, Drop)) or (isinstance(it, Disconnected) and is_told)
         there |= {it.host} if has_come or is_gone else set()
         if there >= set(seen.with_program):
             due = at
