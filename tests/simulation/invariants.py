@@ -146,7 +146,7 @@ class Outcome:
         """Return whether a host must have met the leader: both were there for long enough.
 
         A host that is late meets a leader that has failed, or is stopped, less than `LATECOMERS` before; a host that
-        has failed tries for as long.
+        has failed tries for `LAST_ATTEMPTS`, and no longer than hosts wait for each other.
         """
         if host is self.leader or host.name in self.connected_at:
             return True
@@ -155,7 +155,8 @@ class Outcome:
             until = max(until, leader.report.at + LATECOMERS)
         host_until = host.over_at
         if host.told_at < math.inf or "stopping" in host.came_to:
-            host_until = max(host_until, min(host.told_at, host.came_to.get("stopping", math.inf)) + LATECOMERS)
+            tries_until = min(host.told_at, host.came_to.get("stopping", math.inf)) + LAST_ATTEMPTS
+            host_until = max(host_until, min(tries_until, host.plan.starts_at + host.timeout))
         together = min(until, host_until) - max(host.plan.starts_at, leader.plan.starts_at)
         if self.stalls(host):
             together -= self.stalled(host) + ATTEMPT
