@@ -67,7 +67,7 @@ DEFAULT_PHASE_TIMEOUT = 900.0
 #: A follower waits so much longer for a phase than the leader, so that the leader can say which host was late.
 LEADER_SAYS_WHO = 10.0
 #: From a host's failure, or a request to stop, until it knows the job's verdict; covers WINDOW and the way there.
-VERDICT = 8.0
+VERDICT = 9.0
 #: For a failed host that has not reached the leader yet to do so and report; covers several attempts.
 LAST_ATTEMPTS = 5.0
 #: For one attempt of a host to connect to the leader, and again for the leader to answer.

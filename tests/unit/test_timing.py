@@ -70,3 +70,4 @@ def test_time_is_looked_at_more_often_than_the_windows_are_long() -> None:
 def test_the_verdict_and_its_way_fit_into_the_time_that_hosts_wait_for_it() -> None:
     """A failure that one host tells of at the last moment is decided on before any host stops waiting."""
     assert timing.DOUBT + timing.WINDOW + 2 * protocol.TICK <= timing.VERDICT
+    assert timing.LAST_ATTEMPTS + timing.WINDOW + 2 * protocol.TICK <= timing.VERDICT

@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_sent_when_the_other_end_reads(pair: tuple[Connecti
     connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     connection.send({"long": "x" * 1_000_000})
     assert connection.waits
-    far.setblocking(False)
+    far.settimeout(10)
     received = 0
     while connection.waits:
         received += len(far.recv(1 << 20))
