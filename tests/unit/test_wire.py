@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -39,16 +40,23 @@ def pair() -> Iterator[tuple[Connection, socket.socket]]:
 def test_what_does_not_fit_is_sent_when_the_other_end_reads(pair: tuple[Connection, socket.socket]) -> None:
     """`drain` waits for a slow reader, whatever the number of the file descriptor is."""
     connection, far = pair
+    far.settimeout(60)
     connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     connection.send({"long": "x" * 1_000_000})
     assert connection.waits
-    far.settimeout(10)
-    received = 0
-    while connection.waits:
-        received += len(far.recv(1 << 20))
-        connection.drain(time.monotonic() + 0.01)
+    received = bytearray()
 
-    assert received > 0
+    def read() -> None:
+        while not received.endswith(b"\n"):
+            received.extend(far.recv(1 << 16))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    connection.drain(time.monotonic() + 60)
+    reader.join(60)
+
+    assert not connection.waits
+    assert len(received) > 1_000_000
 
 
 def test_what_can_be_read_is_told(pair: tuple[Connection, socket.socket]) -> None:
