@@ -24,9 +24,11 @@ from typing import Any
 from job import Job
 
 from sagemaker_framework import cluster
-from sagemaker_framework.cluster.thread import BEAT
+from sagemaker_framework.cluster import messages
 from sagemaker_framework.cluster.wire import Connection, ConnectionLost, nonce, proof, same
 from sagemaker_framework.config import files, settings
+from sagemaker_framework.failures import Failure
+from sagemaker_framework.timing import BEAT
 
 PORT = 17776
 #: Tells that it has begun, and runs until it is told to end.
@@ -66,9 +68,7 @@ class Member:
 
     def arrive(self, phase: str) -> None:
         """Say that this host has come to a phase."""
-        self.connection.send(
-            {"type": "at", "phase": phase, "payload": {"completes_job": True}, "sent": time.monotonic()}
-        )
+        self.connection.send(messages.at(phase, {"completes_job": True}, time.monotonic()))
 
 
 class Run:
@@ -200,15 +200,8 @@ def measure(hosts: int) -> dict[str, float]:
         run.phase("ready")
         run.phase("serving")
         failing = time.monotonic()
-        failed = {
-            "type": "failed",
-            "at": time.monotonic(),
-            "sent": time.monotonic(),
-            "host": "",
-            "cause": "algo-2: broken",
-            "detail": "",
-            "exit_code": 7,
-        }
+        failure = Failure("algo-2", "algo-2: broken", exit_code=7, raised_at=failing)
+        failed = messages.failed(failure, time.monotonic())
         run.members[0].connection.send(failed)
         run.until(lambda member: member is run.members[0] or "fail" in member.told)
         figures["from a failure until all hosts know, s"] = time.monotonic() - failing
