@@ -8,7 +8,7 @@ import pickle
 from typing import Any, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sagemaker_framework.config.readonly import ReadOnlyDict, ReadOnlyList, read_only
@@ -132,7 +132,7 @@ def is_plain(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_pickled_they_are_plain(protocol: int, value: Any) -> None:
     """What is unpickled is plain at every depth, so that the reader needs nothing of this package."""
