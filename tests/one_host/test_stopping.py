@@ -387,6 +387,7 @@ def test_one_request_is_passed_to_the_other_hosts_once(job: Job, tmp_path: Path)
                 sys.setprofile(profile)
                 try:
                     os.kill(os.getpid(), signal.SIGTERM)
+                    for _ in range(10_000): pass  # Until the interpreter looks for signals.
                 finally:
                     sys.setprofile(None)
                     print("told", len(told), flush=True)
