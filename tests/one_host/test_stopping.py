@@ -364,44 +364,6 @@ def test_a_strategy_that_cannot_pass_the_request_on(job: Job, tmp_path: Path) ->
     assert (1, "Broken.stop failed: OSError: of no use") == (ended.returncode, ended.cause)
 
 
-def test_one_request_is_passed_to_the_other_hosts_once(job: Job, tmp_path: Path) -> None:
-    """A host that has joined the others early, and whose strategy needs them, tells them once of one signal."""
-    job.program("")
-    job.hosts("algo-1", "algo-2")
-    job.env["SAGEMAKER_FRAMEWORK_CLUSTER_PORT"] = str(free_port())
-    trainer(
-        job,
-        tmp_path / "site",
-        """
-        import os, signal, sys
-        from sagemaker_framework import SingleProcessStrategy, Trainer
-        class Distributed(SingleProcessStrategy):
-            is_distributed = True
-        told = []
-        def profile(frame, event, arg):
-            if event == "call" and frame.f_code.co_name == "stopping" and frame.f_back.f_code.co_name == "_pass_on":
-                told.append(1)
-        class MyTrainer(Trainer):
-            def strategy(self): return Distributed(self.env)
-            def args(self):
-                sys.setprofile(profile)
-                try:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    for _ in range(10_000): pass  # Until the interpreter looks for signals.
-                finally:
-                    sys.setprofile(None)
-                    print("told", len(told), flush=True)
-        """,
-    )
-    process = job.start()
-    assert process.stdout is not None
-    try:
-        assert b"told 1\n" == process.stdout.readline()
-    finally:
-        process.kill()  # It would wait for the other host.
-        job.finish(process)
-
-
 # -- at any line -------------------------------------------------------------------------------------------------
 
 #: The `train` command, which sends itself SIGTERM when so many lines of the package have run; writes how many do.
